@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * What the tenant modules share: the zone of this worker, and the context of a
+ * request.  The order in which the modules meet a request:
+ *
+ *   preaccess    tenant   host → tenant → route; pins the version; strips
+ *                         inbound identity headers
+ *   access       auth     credential → consumer, claims
+ *   precontent   quota    charges, then tenant rewrites the path and adds the
+ *                         identity headers
+ *   balancer     balancer endpoint
+ *   log          usage    counters; then the pin goes with the request's pool
+ */
+
+#ifndef NGX_HTTP_TENANT_H
+#define NGX_HTTP_TENANT_H
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include <jansson.h>
+
+#include "../lib/tg_zone.h"
+
+
+typedef struct {
+    ngx_shm_zone_t    *shm_zone;        /* tenant_zone; NULL: not configured */
+    tg_zone_t         *zone;            /* set when the zone is initialised */
+    ngx_slab_pool_t   *shpool;          /* its mutex is the writer's lock */
+
+    /* tenant_source */
+    ngx_url_t         *source;
+    ngx_str_t          gateway;         /* gateway=NAME */
+    ngx_str_t          token;           /* token=FILE's content, or empty */
+    ngx_str_t          snapshot;        /* tenant_snapshot PATH, or empty */
+    ngx_str_t          secret_key;      /* tenant_secret_key's 32 bytes, or empty */
+    ngx_uint_t         token_cache;     /* tenant_token_cache N entries a worker */
+    ngx_array_t        identity_strip;  /* of ngx_str_t: extra header names */
+} ngx_http_tenant_main_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_TENANT_BY_NONE = 0,        /* "tenant off" */
+    NGX_HTTP_TENANT_BY_HOST,
+    NGX_HTTP_TENANT_BY_HEADER,
+    NGX_HTTP_TENANT_BY_PREFIX
+} ngx_http_tenant_by_e;
+
+
+typedef struct {
+    ngx_uint_t         by;              /* ngx_http_tenant_by_e */
+    ngx_str_t          header;          /* lower case */
+    ngx_flag_t         problem;         /* problem documents, or plain statuses */
+} ngx_http_tenant_loc_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_TENANT_ANONYMOUS = 0,
+    NGX_HTTP_TENANT_JWT,
+    NGX_HTTP_TENANT_API_KEY
+} ngx_http_tenant_auth_e;
+
+
+/* Why a request was refused; the table in ngx_http_tenant_problem.c has status,
+ * slug and title of each. */
+typedef enum {
+    NGX_HTTP_TENANT_SERVED = 0,
+    NGX_HTTP_TENANT_UNKNOWN_HOST,       /* 404 */
+    NGX_HTTP_TENANT_SUSPENDED,          /* 403 */
+    NGX_HTTP_TENANT_NO_ROUTE,           /* 404 */
+    NGX_HTTP_TENANT_BAD_REQUEST,        /* 400 */
+    NGX_HTTP_TENANT_NOT_READY,          /* 503: nothing loaded yet */
+    NGX_HTTP_TENANT_OVERLOADED,         /* 503: no pin free */
+    NGX_HTTP_TENANT_NO_CREDENTIAL,      /* 401 */
+    NGX_HTTP_TENANT_BAD_CREDENTIAL,     /* 401 invalid_token */
+    NGX_HTTP_TENANT_TWO_CREDENTIALS,    /* 400 invalid_request */
+    NGX_HTTP_TENANT_FORBIDDEN,          /* 403 insufficient_scope */
+    NGX_HTTP_TENANT_AUTH_LIMITED,       /* 429 too many failures from here */
+    NGX_HTTP_TENANT_OVER_QUOTA,         /* 429 */
+    NGX_HTTP_TENANT_OVER_CONCURRENCY,   /* 429 */
+    NGX_HTTP_TENANT_BODY_TOO_LARGE,     /* 413 */
+    NGX_HTTP_TENANT_NO_ENDPOINT,        /* 503 */
+    NGX_HTTP_TENANT_CIRCUIT_OPEN,       /* 503 */
+    NGX_HTTP_TENANT_REFUSALS
+} ngx_http_tenant_refusal_e;
+
+
+/* Lives in the request's pool; found again after internal redirects. */
+typedef struct {
+    ngx_http_request_t  *request;       /* the main request */
+    const tg_block_t    *block;         /* pinned; NULL: no tenant found */
+    tg_pin_t            *pin;
+    const tg_route_t    *route;         /* in block; NULL: none matched */
+
+    /* auth */
+    ngx_http_tenant_auth_e  auth;
+    ngx_str_t            consumer;      /* empty: anonymous */
+    ngx_str_t            scopes;        /* space separated */
+    uint64_t             credential_id; /* api key id; 0 for tokens */
+    json_t              *claims;        /* of a JWT; released with the pool */
+
+    /* balancer */
+    const tg_upstream_t *upstream;      /* chosen */
+
+    ngx_http_tenant_refusal_e  refusal;
+    ngx_uint_t           refusal_status;
+
+    ngx_queue_t          queue;         /* this worker's requests in flight */
+    ngx_str_t            prefix;        /* path prefix that named the tenant */
+
+    unsigned             authenticated:1;   /* auth has decided */
+    unsigned             charged:1;         /* quota has decided */
+    unsigned             rewritten:1;       /* path and headers are upstream's */
+    unsigned             logged:1;          /* usage has counted */
+} ngx_http_tenant_ctx_t;
+
+
+/* More of a refusal than its kind says; zero what does not apply. */
+typedef struct {
+    ngx_str_t            detail;            /* a sentence; default by kind */
+    ngx_str_t            www_authenticate;  /* whole header value */
+    ngx_str_t            ratelimit_policy;  /* whole header values */
+    ngx_str_t            ratelimit;
+    ngx_int_t            retry_after;       /* seconds; 0: none */
+    ngx_str_t            members;           /* further JSON members, "," first */
+} ngx_http_tenant_refuse_t;
+
+
+extern ngx_module_t  ngx_http_tenant_module;
+extern ngx_module_t  ngx_http_tenant_auth_module;
+extern ngx_module_t  ngx_http_tenant_quota_module;
+extern ngx_module_t  ngx_http_tenant_balancer_module;
+extern ngx_module_t  ngx_http_tenant_usage_module;
+extern ngx_module_t  ngx_http_tenant_sync_module;
+
+/* This worker's slot in the zone; -1 in other processes. */
+extern int  ngx_http_tenant_slot;
+
+/* This worker's requests in flight, by ngx_http_tenant_ctx_t.queue. */
+extern ngx_queue_t  ngx_http_tenant_requests;
+
+
+/* The request's context, recovered after an internal redirect, from subrequests
+ * too; NULL: the tenant module did not take this request. */
+ngx_http_tenant_ctx_t *ngx_http_tenant_get_ctx(ngx_http_request_t *r);
+
+/*
+ * Refuses: sends the problem document and finalises the request.  Returns what
+ * a phase handler has to return (NGX_DONE, or a status if problem documents are
+ * off or the operator has an error_page for it).  more may be NULL.
+ */
+ngx_int_t ngx_http_tenant_refuse(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
+    const ngx_http_tenant_refuse_t *more);
+
+/* The slug of a refusal ("over-quota"), "-" when served. */
+const ngx_str_t *ngx_http_tenant_refusal_slug(ngx_http_tenant_refusal_e refusal);
+
+/* Removes every client header whose name equals name, case and "_"/"-" folded. */
+ngx_int_t ngx_http_tenant_remove_header(ngx_http_request_t *r,
+    const ngx_str_t *name);
+
+/* Adds a header for the upstream. */
+ngx_int_t ngx_http_tenant_add_header(ngx_http_request_t *r, const char *name,
+    const ngx_str_t *value);
+
+/* Called by the quota module when nothing refuses: rewrites the path, adds the
+ * identity headers.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_tenant_prepare_upstream(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
+
+
+static ngx_inline ngx_str_t
+ngx_http_tenant_str(const tg_block_t *block, tg_ref_t ref)
+{
+    ngx_str_t  s;
+
+    s.len = ref.len;
+    s.data = (u_char *) tg_str(block, ref);
+
+    return s;
+}
+
+
+#endif /* NGX_HTTP_TENANT_H */
