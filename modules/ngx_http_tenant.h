@@ -70,6 +70,7 @@ typedef enum {
     NGX_HTTP_TENANT_UNKNOWN_HOST,       /* 404 */
     NGX_HTTP_TENANT_SUSPENDED,          /* 403 */
     NGX_HTTP_TENANT_NO_ROUTE,           /* 404 */
+    NGX_HTTP_TENANT_BAD_METHOD,         /* 405 */
     NGX_HTTP_TENANT_BAD_REQUEST,        /* 400 */
     NGX_HTTP_TENANT_NOT_READY,          /* 503: nothing loaded yet */
     NGX_HTTP_TENANT_OVERLOADED,         /* 503: no pin free */
@@ -123,6 +124,7 @@ typedef struct {
     ngx_str_t            www_authenticate;  /* whole header value */
     ngx_str_t            ratelimit_policy;  /* whole header values */
     ngx_str_t            ratelimit;
+    ngx_str_t            allow;             /* Allow of a 405 */
     ngx_int_t            retry_after;       /* seconds; 0: none */
     ngx_str_t            members;           /* further JSON members, "," first */
 } ngx_http_tenant_refuse_t;
@@ -154,6 +156,14 @@ ngx_http_tenant_ctx_t *ngx_http_tenant_get_ctx(ngx_http_request_t *r);
 ngx_int_t ngx_http_tenant_refuse(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
     const ngx_http_tenant_refuse_t *more);
+
+/* Matches the request's path to a route of ctx->block.  NGX_DECLINED when it did,
+ * else what the phase handler returns. */
+ngx_int_t ngx_http_tenant_match(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
+
+/* Ends requests whose tenant is suspended or gone: starts this worker's timer. */
+void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);
 
 /* The slug of a refusal ("over-quota"), "-" when served. */
 const ngx_str_t *ngx_http_tenant_refusal_slug(ngx_http_tenant_refusal_e refusal);
