@@ -17,7 +17,7 @@
 static uint32_t ngx_http_tenant_method(ngx_http_request_t *r);
 static int ngx_http_tenant_header_value(void *data, const char *name,
     size_t name_len, const char **value, size_t *value_len);
-static ngx_int_t ngx_http_tenant_no_route(ngx_http_request_t *r,
+static ngx_int_t ngx_http_tenant_bad_method(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, uint32_t allowed);
 static void ngx_http_tenant_path(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_str_t *path);
@@ -29,7 +29,18 @@ static ngx_int_t ngx_http_tenant_add_identity(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 
 
-static ngx_str_t  ngx_http_tenant_root = ngx_string("/");
+static const ngx_str_t  ngx_http_tenant_root = ngx_string("/");
+
+/* In the order of TG_METHOD_*. */
+static const ngx_str_t  ngx_http_tenant_methods[] = {
+    ngx_string("GET"),
+    ngx_string("HEAD"),
+    ngx_string("POST"),
+    ngx_string("PUT"),
+    ngx_string("DELETE"),
+    ngx_string("PATCH"),
+    ngx_string("OPTIONS")
+};
 
 static const ngx_str_t  ngx_http_tenant_auth_names[] = {
     ngx_string("anonymous"),
@@ -59,8 +70,21 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 
     index = tg_match_route(ctx->block, &request, &result);
 
-    if (index < 0) {
-        return ngx_http_tenant_no_route(r, ctx, result.allowed);
+    switch (index) {
+
+    case TG_MATCH_NONE:
+        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_NO_ROUTE, NULL);
+
+    case TG_MATCH_METHOD:
+        return ngx_http_tenant_bad_method(r, ctx, result.allowed);
+
+    case TG_MATCH_ERROR:
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "tenant \"%*s\": a route's regular expression is too "
+                      "costly for \"%V\"", (size_t) ctx->block->name.len,
+                      tg_str(ctx->block, ctx->block->name), &path);
+        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_BAD_REQUEST,
+                                      NULL);
     }
 
     ctx->route = tg_vec(ctx->block, ctx->block->routes, tg_route_t) + index;
@@ -116,25 +140,32 @@ ngx_http_tenant_header_value(void *data, const char *name, size_t name_len,
 
 
 static ngx_int_t
-ngx_http_tenant_no_route(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+ngx_http_tenant_bad_method(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     uint32_t allowed)
 {
-    ngx_str_t                  allow;
+    u_char                    *p;
+    ngx_uint_t                 i;
     ngx_http_tenant_refuse_t   more;
 
-    if (allowed == 0) {
-        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_NO_ROUTE, NULL);
-    }
+    ngx_memzero(&more, sizeof(more));
 
-    allow.data = ngx_pnalloc(r->pool, TG_MATCH_ALLOW_LEN);
-    if (allow.data == NULL) {
+    p = ngx_pnalloc(r->pool, sizeof("GET, HEAD, POST, PUT, DELETE, PATCH, "
+                                    "OPTIONS, "));
+    if (p == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    allow.len = tg_match_allow(allowed, (char *) allow.data);
+    more.allow.data = p;
 
-    ngx_memzero(&more, sizeof(more));
-    more.allow = allow;
+    for (i = 0; i < sizeof(ngx_http_tenant_methods) / sizeof(ngx_str_t); i++) {
+        if (allowed & (1u << i)) {
+            p = ngx_sprintf(p, "%V, ", &ngx_http_tenant_methods[i]);
+        }
+    }
+
+    if (p > more.allow.data) {
+        more.allow.len = p - more.allow.data - (sizeof(", ") - 1);
+    }
 
     return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_BAD_METHOD, &more);
 }
