@@ -1,0 +1,519 @@
+-- SPDX-License-Identifier: BSD-2-Clause
+--
+-- What a platform and its tenants own.  A tenant's name is the natural key of
+-- everything it owns, so that psql reads well (WHERE tenant = 'acme'); numeric
+-- ids are what gateways see, and are never reused.
+--
+-- The comment of a check constraint is the sentence that REST callers get.
+
+BEGIN;
+
+INSERT INTO tiergate.schema_migrations (version, name) VALUES (2, 'tables');
+
+CREATE TABLE tiergate.registry (
+    singleton boolean     PRIMARY KEY DEFAULT true,
+    id        uuid        NOT NULL DEFAULT gen_random_uuid(),
+    pruned    bigint      NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT registry_singleton CHECK (singleton)
+);
+
+COMMENT ON TABLE  tiergate.registry            IS 'Which registry this is; one row';
+COMMENT ON COLUMN tiergate.registry.singleton  IS 'Always true';
+COMMENT ON COLUMN tiergate.registry.id         IS 'Told to gateways, so that they notice another registry';
+COMMENT ON COLUMN tiergate.registry.pruned     IS 'Highest revision of which history has been dropped';
+COMMENT ON COLUMN tiergate.registry.created_at IS 'When the registry was made';
+COMMENT ON CONSTRAINT registry_singleton ON tiergate.registry IS 'there is one registry row';
+
+INSERT INTO tiergate.registry DEFAULT VALUES;
+
+
+CREATE TABLE tiergate.tiers (
+    name         text PRIMARY KEY COLLATE "C",
+    gateway_kind text NOT NULL,
+    description  text NOT NULL,
+    CONSTRAINT tiers_gateway_kind CHECK (gateway_kind IN ('shared', 'dedicated'))
+);
+
+COMMENT ON TABLE  tiergate.tiers              IS 'Tiers of service';
+COMMENT ON COLUMN tiergate.tiers.name         IS 'Name of the tier';
+COMMENT ON COLUMN tiergate.tiers.gateway_kind IS 'Kind of gateway that serves it: shared or dedicated';
+COMMENT ON COLUMN tiergate.tiers.description  IS 'What a tenant of this tier gets';
+COMMENT ON CONSTRAINT tiers_gateway_kind ON tiergate.tiers IS 'gateway_kind is shared or dedicated';
+
+INSERT INTO tiergate.tiers VALUES
+    ('vcluster',  'shared',    'Virtual cluster in a namespace of a shared host cluster; enters by the shared gateways'),
+    ('dedicated', 'dedicated', 'Cluster of its own; enters by a gateway of its own');
+
+
+CREATE TABLE tiergate.tenants (
+    id           bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,
+    name         text        PRIMARY KEY COLLATE "C",
+    tier         text        NOT NULL DEFAULT 'vcluster' REFERENCES tiergate.tiers ON UPDATE CASCADE,
+    state        text        NOT NULL DEFAULT 'active',
+    reason       text,
+    display_name text,
+    labels       jsonb       NOT NULL DEFAULT '{}',
+    boost_factor numeric,
+    boost_until  timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT tenants_name     CHECK (tiergate.is_label(name)),
+    CONSTRAINT tenants_state    CHECK (state IN ('active', 'suspended')),
+    CONSTRAINT tenants_reason   CHECK (octet_length(reason) <= 200),
+    CONSTRAINT tenants_display  CHECK (octet_length(display_name) <= 200),
+    CONSTRAINT tenants_labels   CHECK (jsonb_typeof(labels) = 'object'),
+    CONSTRAINT tenants_boost    CHECK ((boost_factor IS NULL) = (boost_until IS NULL)),
+    CONSTRAINT tenants_factor   CHECK (boost_factor > 0 AND boost_factor <= 1000)
+);
+
+COMMENT ON TABLE  tiergate.tenants              IS 'Tenants of the platform';
+COMMENT ON COLUMN tiergate.tenants.id           IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.tenants.name         IS 'DNS label; cannot be changed';
+COMMENT ON COLUMN tiergate.tenants.tier         IS 'Tier of service, see tiergate.tiers';
+COMMENT ON COLUMN tiergate.tenants.state        IS 'active or suspended';
+COMMENT ON COLUMN tiergate.tenants.reason       IS 'Why it is suspended; shown to the refused client';
+COMMENT ON COLUMN tiergate.tenants.display_name IS 'Name for people';
+COMMENT ON COLUMN tiergate.tenants.labels       IS 'Labels of the platform, an object of strings';
+COMMENT ON COLUMN tiergate.tenants.boost_factor IS 'Rates and request limits are multiplied by this';
+COMMENT ON COLUMN tiergate.tenants.boost_until  IS 'until this time';
+COMMENT ON COLUMN tiergate.tenants.created_at   IS 'When it was created';
+COMMENT ON CONSTRAINT tenants_name    ON tiergate.tenants IS 'a tenant name is a DNS label: lower-case letters, digits and inner hyphens, at most 63';
+COMMENT ON CONSTRAINT tenants_state   ON tiergate.tenants IS 'state is active or suspended';
+COMMENT ON CONSTRAINT tenants_reason  ON tiergate.tenants IS 'reason has at most 200 bytes';
+COMMENT ON CONSTRAINT tenants_display ON tiergate.tenants IS 'display_name has at most 200 bytes';
+COMMENT ON CONSTRAINT tenants_labels  ON tiergate.tenants IS 'labels is an object';
+COMMENT ON CONSTRAINT tenants_boost   ON tiergate.tenants IS 'a boost needs both a factor and an end';
+COMMENT ON CONSTRAINT tenants_factor  ON tiergate.tenants IS 'a boost factor lies above 0 and at most at 1000';
+
+
+CREATE TABLE tiergate.hosts (
+    host   text PRIMARY KEY COLLATE "C",
+    tenant text NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    CONSTRAINT hosts_host CHECK (tiergate.is_hostname(host))
+);
+
+CREATE INDEX hosts_tenant ON tiergate.hosts (tenant);
+-- finds what lies below a wildcard
+CREATE INDEX hosts_reversed ON tiergate.hosts (reverse(host) text_pattern_ops);
+
+COMMENT ON TABLE  tiergate.hosts        IS 'Hostnames; each belongs to one tenant';
+COMMENT ON COLUMN tiergate.hosts.host   IS 'Hostname in lower case; "*." in front makes it a wildcard';
+COMMENT ON COLUMN tiergate.hosts.tenant IS 'Tenant that owns it';
+COMMENT ON CONSTRAINT hosts_host ON tiergate.hosts IS 'a host is a DNS hostname in lower case, without port, final dot or non-ASCII letters (write those as xn-- labels); a wildcard is "*." and a hostname';
+
+
+CREATE TABLE tiergate.issuers (
+    id             bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant         text    COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    name           text    NOT NULL COLLATE "C",
+    ref            bigint  REFERENCES tiergate.issuers,
+    issuer         text,
+    audiences      text[],
+    algorithms     text[],
+    leeway         integer,
+    consumer_claim text,
+    jwks_uri       text,
+    keys           jsonb,
+    UNIQUE NULLS NOT DISTINCT (tenant, name),
+    CONSTRAINT issuers_name       CHECK (tiergate.is_name(name)),
+    CONSTRAINT issuers_ref        CHECK (ref IS NULL OR
+        (tenant IS NOT NULL AND issuer IS NULL AND algorithms IS NULL AND leeway IS NULL
+         AND consumer_claim IS NULL AND jwks_uri IS NULL AND keys IS NULL)),
+    CONSTRAINT issuers_own        CHECK (ref IS NOT NULL OR
+        (issuer IS NOT NULL AND algorithms IS NOT NULL AND leeway IS NOT NULL
+         AND consumer_claim IS NOT NULL AND keys IS NOT NULL)),
+    CONSTRAINT issuers_issuer     CHECK (length(issuer) BETWEEN 1 AND 512 AND issuer !~ '[\x01-\x20\x7f]'),
+    CONSTRAINT issuers_audiences  CHECK (cardinality(audiences) BETWEEN 1 AND 16
+        AND array_position(audiences, NULL) IS NULL),
+    CONSTRAINT issuers_algorithms CHECK (cardinality(algorithms) > 0 AND algorithms <@
+        '{RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,HS256,HS384,HS512,EdDSA}'),
+    CONSTRAINT issuers_leeway     CHECK (leeway BETWEEN 0 AND 300),
+    CONSTRAINT issuers_claim      CHECK (length(consumer_claim) BETWEEN 1 AND 128),
+    CONSTRAINT issuers_jwks_uri   CHECK (length(jwks_uri) <= 2048 AND jwks_uri ~ '^https?://[!-~]+$'),
+    CONSTRAINT issuers_keys       CHECK (jsonb_typeof(keys) = 'array')
+);
+
+CREATE INDEX issuers_referring ON tiergate.issuers (ref) WHERE ref IS NOT NULL;
+
+COMMENT ON TABLE  tiergate.issuers                IS 'Who signs tokens: of the platform (no tenant), of a tenant, or a tenant''s reference to one of the platform';
+COMMENT ON COLUMN tiergate.issuers.id             IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.issuers.tenant         IS 'Tenant that it belongs to; null for an issuer of the platform';
+COMMENT ON COLUMN tiergate.issuers.name           IS 'Name, unique within its tenant';
+COMMENT ON COLUMN tiergate.issuers.ref            IS 'Issuer of the platform that this row refers to; then only audiences may be set here';
+COMMENT ON COLUMN tiergate.issuers.issuer         IS 'The iss claim of its tokens';
+COMMENT ON COLUMN tiergate.issuers.audiences      IS 'One of these must be in aud; null accepts any';
+COMMENT ON COLUMN tiergate.issuers.algorithms     IS 'Signature algorithms that are accepted';
+COMMENT ON COLUMN tiergate.issuers.leeway         IS 'Seconds of tolerance for exp and nbf, 0 to 300';
+COMMENT ON COLUMN tiergate.issuers.consumer_claim IS 'Claim whose value names the consumer';
+COMMENT ON COLUMN tiergate.issuers.jwks_uri       IS 'Where the key set is fetched; null for a static one';
+COMMENT ON COLUMN tiergate.issuers.keys           IS 'JSON Web Keys: the static set, or the last good one fetched';
+COMMENT ON CONSTRAINT issuers_name       ON tiergate.issuers IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT issuers_ref        ON tiergate.issuers IS 'a reference to a platform issuer belongs to a tenant and sets audiences only';
+COMMENT ON CONSTRAINT issuers_own        ON tiergate.issuers IS 'an issuer needs issuer, algorithms, leeway, consumer_claim and keys';
+COMMENT ON CONSTRAINT issuers_issuer     ON tiergate.issuers IS 'issuer has 1 to 512 characters and no blanks';
+COMMENT ON CONSTRAINT issuers_audiences  ON tiergate.issuers IS 'audiences holds 1 to 16 strings';
+COMMENT ON CONSTRAINT issuers_algorithms ON tiergate.issuers IS 'algorithms are of RS, PS, ES, HS with 256, 384, 512, and EdDSA';
+COMMENT ON CONSTRAINT issuers_leeway     ON tiergate.issuers IS 'leeway lies between 0 and 300 seconds';
+COMMENT ON CONSTRAINT issuers_claim      ON tiergate.issuers IS 'consumer_claim has 1 to 128 characters';
+COMMENT ON CONSTRAINT issuers_jwks_uri   ON tiergate.issuers IS 'jwks_uri is an http or https URL of at most 2048 characters';
+COMMENT ON CONSTRAINT issuers_keys       ON tiergate.issuers IS 'keys is an array of JSON Web Keys';
+
+
+CREATE TABLE tiergate.consumers (
+    id     bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    tenant text   NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    name   text   NOT NULL COLLATE "C",
+    labels jsonb  NOT NULL DEFAULT '{}',
+    PRIMARY KEY (tenant, name),
+    CONSTRAINT consumers_name   CHECK (tiergate.is_consumer(name)),
+    CONSTRAINT consumers_labels CHECK (jsonb_typeof(labels) = 'object')
+);
+
+COMMENT ON TABLE  tiergate.consumers        IS 'Consumers that a tenant has registered; tokens and keys may name others';
+COMMENT ON COLUMN tiergate.consumers.id     IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.consumers.tenant IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.consumers.name   IS 'Name, as tokens and keys carry it';
+COMMENT ON COLUMN tiergate.consumers.labels IS 'Labels of the tenant, an object of strings';
+COMMENT ON CONSTRAINT consumers_name   ON tiergate.consumers IS 'a consumer name has 1 to 128 visible ASCII characters';
+COMMENT ON CONSTRAINT consumers_labels ON tiergate.consumers IS 'labels is an object';
+
+
+CREATE TABLE tiergate.api_keys (
+    id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant     text        NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    consumer   text        NOT NULL COLLATE "C",
+    hint       text,
+    scopes     text[],
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    rotated_to bigint,
+    sha256     bytea       NOT NULL UNIQUE,
+    CONSTRAINT api_keys_consumer CHECK (tiergate.is_consumer(consumer)),
+    CONSTRAINT api_keys_sha256   CHECK (octet_length(sha256) = 32),
+    CONSTRAINT api_keys_scopes   CHECK (cardinality(scopes) <= 64 AND array_position(scopes, NULL) IS NULL)
+);
+
+CREATE INDEX api_keys_tenant ON tiergate.api_keys (tenant, consumer);
+
+COMMENT ON TABLE  tiergate.api_keys            IS 'API keys of tenants'' consumers; the key itself is shown once and not kept';
+COMMENT ON COLUMN tiergate.api_keys.id         IS 'Number of the key; never reused';
+COMMENT ON COLUMN tiergate.api_keys.tenant     IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.api_keys.consumer   IS 'Consumer that it names';
+COMMENT ON COLUMN tiergate.api_keys.hint       IS 'First characters of the key, to tell keys apart';
+COMMENT ON COLUMN tiergate.api_keys.scopes     IS 'Scopes that it grants';
+COMMENT ON COLUMN tiergate.api_keys.expires_at IS 'When it ends; null for never';
+COMMENT ON COLUMN tiergate.api_keys.created_at IS 'When it was made';
+COMMENT ON COLUMN tiergate.api_keys.rotated_to IS 'Key that replaces it';
+COMMENT ON COLUMN tiergate.api_keys.sha256     IS 'SHA-256 of the key';
+COMMENT ON CONSTRAINT api_keys_consumer ON tiergate.api_keys IS 'a consumer name has 1 to 128 visible ASCII characters';
+COMMENT ON CONSTRAINT api_keys_sha256   ON tiergate.api_keys IS 'sha256 has 32 bytes';
+COMMENT ON CONSTRAINT api_keys_scopes   ON tiergate.api_keys IS 'scopes holds at most 64 strings';
+
+
+CREATE TABLE tiergate.upstreams (
+    id              bigint  GENERATED ALWAYS AS IDENTITY UNIQUE,
+    tenant          text    NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    name            text    NOT NULL COLLATE "C",
+    host            text,
+    max_outstanding integer NOT NULL DEFAULT 0,
+    max_fails       integer NOT NULL DEFAULT 3,
+    fail_timeout_ms integer NOT NULL DEFAULT 10000,
+    slow_start_ms   integer NOT NULL DEFAULT 10000,
+    PRIMARY KEY (tenant, name),
+    CONSTRAINT upstreams_name            CHECK (tiergate.is_name(name)),
+    CONSTRAINT upstreams_host            CHECK (length(host) BETWEEN 1 AND 255 AND host ~ '^[-A-Za-z0-9._]+(:[0-9]{1,5})?$'),
+    CONSTRAINT upstreams_max_outstanding CHECK (max_outstanding BETWEEN 0 AND 1000000),
+    CONSTRAINT upstreams_max_fails       CHECK (max_fails BETWEEN 0 AND 1000),
+    CONSTRAINT upstreams_fail_timeout    CHECK (fail_timeout_ms BETWEEN 100 AND 3600000),
+    CONSTRAINT upstreams_slow_start      CHECK (slow_start_ms BETWEEN 0 AND 3600000)
+);
+
+COMMENT ON TABLE  tiergate.upstreams                 IS 'Where a tenant''s requests go';
+COMMENT ON COLUMN tiergate.upstreams.id              IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.upstreams.tenant          IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.upstreams.name            IS 'Name, unique within its tenant';
+COMMENT ON COLUMN tiergate.upstreams.host            IS 'Host header sent upstream; null keeps the client''s';
+COMMENT ON COLUMN tiergate.upstreams.max_outstanding IS 'Requests in flight before it breaks the circuit; 0 means no bound';
+COMMENT ON COLUMN tiergate.upstreams.max_fails       IS 'Failures after which an endpoint is taken out; 0 never does';
+COMMENT ON COLUMN tiergate.upstreams.fail_timeout_ms IS 'For how long it is out, in milliseconds';
+COMMENT ON COLUMN tiergate.upstreams.slow_start_ms   IS 'Time to full weight after it has come back, in milliseconds';
+COMMENT ON CONSTRAINT upstreams_name            ON tiergate.upstreams IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT upstreams_host            ON tiergate.upstreams IS 'host is a hostname, with :port if need be';
+COMMENT ON CONSTRAINT upstreams_max_outstanding ON tiergate.upstreams IS 'max_outstanding lies between 0 and 1000000';
+COMMENT ON CONSTRAINT upstreams_max_fails       ON tiergate.upstreams IS 'max_fails lies between 0 and 1000';
+COMMENT ON CONSTRAINT upstreams_fail_timeout    ON tiergate.upstreams IS 'fail_timeout_ms lies between 100 and 3600000';
+COMMENT ON CONSTRAINT upstreams_slow_start      ON tiergate.upstreams IS 'slow_start_ms lies between 0 and 3600000';
+
+
+CREATE TABLE tiergate.endpoints (
+    id       bigint  GENERATED ALWAYS AS IDENTITY UNIQUE,
+    tenant   text    NOT NULL COLLATE "C",
+    upstream text    NOT NULL COLLATE "C",
+    address  inet    NOT NULL,
+    port     integer NOT NULL,
+    weight   integer NOT NULL DEFAULT 1,
+    PRIMARY KEY (tenant, upstream, address, port),
+    FOREIGN KEY (tenant, upstream) REFERENCES tiergate.upstreams ON DELETE CASCADE,
+    CONSTRAINT endpoints_address CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
+    CONSTRAINT endpoints_port    CHECK (port BETWEEN 1 AND 65535),
+    CONSTRAINT endpoints_weight  CHECK (weight BETWEEN 0 AND 1000000)
+);
+
+COMMENT ON TABLE  tiergate.endpoints          IS 'Addresses of an upstream';
+COMMENT ON COLUMN tiergate.endpoints.id       IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.endpoints.tenant   IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.endpoints.upstream IS 'Upstream that it belongs to';
+COMMENT ON COLUMN tiergate.endpoints.address  IS 'IPv4 or IPv6 address; settings endpoints.allow and endpoints.deny say which may be used';
+COMMENT ON COLUMN tiergate.endpoints.port     IS 'TCP port';
+COMMENT ON COLUMN tiergate.endpoints.weight   IS 'Share of the requests; 0 drains it';
+COMMENT ON CONSTRAINT endpoints_address ON tiergate.endpoints IS 'address is one IPv4 or IPv6 address, not a network';
+COMMENT ON CONSTRAINT endpoints_port    ON tiergate.endpoints IS 'port lies between 1 and 65535';
+COMMENT ON CONSTRAINT endpoints_weight  ON tiergate.endpoints IS 'weight lies between 0 and 1000000';
+
+
+CREATE TABLE tiergate.routes (
+    id               bigint  GENERATED ALWAYS AS IDENTITY UNIQUE,
+    tenant           text    NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    name             text    NOT NULL COLLATE "C",
+    path_type        text    NOT NULL DEFAULT 'prefix',
+    path             text    NOT NULL DEFAULT '/',
+    methods          text[],
+    headers          jsonb,
+    hosts            text[],
+    auth             text    NOT NULL DEFAULT 'required',
+    auth_methods     text[],
+    scopes           text[],
+    claims           jsonb,
+    hide_credentials boolean NOT NULL DEFAULT true,
+    rewrite          text,
+    rewrite_value    text,
+    backends         jsonb   NOT NULL,
+    sticky           text    NOT NULL DEFAULT 'none',
+    connect_ms       integer NOT NULL DEFAULT 1000,
+    send_ms          integer NOT NULL DEFAULT 30000,
+    read_ms          integer NOT NULL DEFAULT 30000,
+    retries          integer NOT NULL DEFAULT 1,
+    websocket        boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (tenant, name),
+    CONSTRAINT routes_name      CHECK (tiergate.is_name(name)),
+    CONSTRAINT routes_path_type CHECK (path_type IN ('exact', 'prefix', 'regex')),
+    CONSTRAINT routes_path      CHECK (octet_length(path) BETWEEN 1 AND 512 AND path !~ '[\x01-\x20\x7f]'
+        AND (path_type = 'regex' OR (left(path, 1) = '/' AND path !~ '//|[?#\\]|/\.\.?(/|$)'))),
+    CONSTRAINT routes_methods   CHECK (cardinality(methods) BETWEEN 1 AND 16),
+    CONSTRAINT routes_headers   CHECK (jsonb_typeof(headers) = 'array'),
+    CONSTRAINT routes_hosts     CHECK (cardinality(hosts) BETWEEN 1 AND 16),
+    CONSTRAINT routes_auth      CHECK (auth IN ('required', 'optional', 'none')),
+    CONSTRAINT routes_auth_methods CHECK (cardinality(auth_methods) > 0 AND auth_methods <@ '{jwt,api_key}'),
+    CONSTRAINT routes_scopes    CHECK (cardinality(scopes) <= 64 AND array_position(scopes, NULL) IS NULL),
+    CONSTRAINT routes_claims    CHECK (jsonb_typeof(claims) = 'array'),
+    CONSTRAINT routes_rewrite   CHECK (rewrite IN ('strip_prefix', 'replace_prefix', 'replace_path')),
+    CONSTRAINT routes_rewrite_value CHECK (CASE
+        WHEN rewrite IS NULL OR rewrite = 'strip_prefix' THEN rewrite_value IS NULL
+        ELSE rewrite_value IS NOT NULL AND left(rewrite_value, 1) = '/'
+             AND octet_length(rewrite_value) <= 512 AND rewrite_value !~ '[\x01-\x20\x7f?#]' END),
+    CONSTRAINT routes_rewrite_match CHECK (rewrite IS NULL OR rewrite = 'replace_path' OR path_type = 'prefix'),
+    CONSTRAINT routes_backends  CHECK (jsonb_typeof(backends) = 'array' AND jsonb_array_length(backends) BETWEEN 1 AND 16),
+    CONSTRAINT routes_sticky    CHECK (sticky IN ('none', 'consumer')),
+    CONSTRAINT routes_timeouts  CHECK (connect_ms BETWEEN 1 AND 3600000 AND send_ms BETWEEN 1 AND 3600000
+        AND read_ms BETWEEN 1 AND 3600000),
+    CONSTRAINT routes_retries   CHECK (retries BETWEEN 0 AND 5)
+);
+
+-- Two routes of one tenant never have the same match.  Arrays are kept sorted
+-- by the trigger, so that equal sets are equal values.
+CREATE UNIQUE INDEX routes_match ON tiergate.routes
+    (tenant, path, path_type, coalesce(methods, '{}'), coalesce(hosts, '{}'), coalesce(headers, '[]'));
+
+COMMENT ON TABLE  tiergate.routes                  IS 'Which requests of a tenant go where, and under which conditions';
+COMMENT ON COLUMN tiergate.routes.id               IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.routes.tenant           IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.routes.name             IS 'Name, unique within its tenant';
+COMMENT ON COLUMN tiergate.routes.path_type        IS 'exact, prefix (by whole segments) or regex (PCRE2, anchored at both ends)';
+COMMENT ON COLUMN tiergate.routes.path             IS 'What the normalised path must match';
+COMMENT ON COLUMN tiergate.routes.methods          IS 'Request methods; null for any';
+COMMENT ON COLUMN tiergate.routes.headers          IS 'Headers that must be there: [{"name", "type": "exact"|"regex", "value"}]';
+COMMENT ON COLUMN tiergate.routes.hosts            IS 'Hosts of the tenant for which it holds; null for all';
+COMMENT ON COLUMN tiergate.routes.auth             IS 'required, optional (bad credentials are refused, none is anonymous) or none';
+COMMENT ON COLUMN tiergate.routes.auth_methods     IS 'jwt, api_key; null for both';
+COMMENT ON COLUMN tiergate.routes.scopes           IS 'Scopes that are all needed';
+COMMENT ON COLUMN tiergate.routes.claims           IS 'Claims that are needed: [{"name", "values"}], one of the values each';
+COMMENT ON COLUMN tiergate.routes.hide_credentials IS 'Whether the credential is removed before the request goes upstream';
+COMMENT ON COLUMN tiergate.routes.rewrite          IS 'strip_prefix, replace_prefix or replace_path; null leaves the path';
+COMMENT ON COLUMN tiergate.routes.rewrite_value    IS 'The new prefix or path';
+COMMENT ON COLUMN tiergate.routes.backends         IS 'Upstreams by weight: [{"upstream", "weight"}]';
+COMMENT ON COLUMN tiergate.routes.sticky           IS 'none, or consumer: a consumer stays on one upstream';
+COMMENT ON COLUMN tiergate.routes.connect_ms       IS 'Time limit for connecting upstream, in milliseconds';
+COMMENT ON COLUMN tiergate.routes.send_ms          IS 'Time limit between two writes upstream, in milliseconds';
+COMMENT ON COLUMN tiergate.routes.read_ms          IS 'Time limit between two reads from upstream, in milliseconds';
+COMMENT ON COLUMN tiergate.routes.retries          IS 'Further attempts on idempotent methods, 0 to 5';
+COMMENT ON COLUMN tiergate.routes.websocket        IS 'Whether the connection may be upgraded to WebSocket';
+COMMENT ON CONSTRAINT routes_name          ON tiergate.routes IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT routes_path_type     ON tiergate.routes IS 'the path type is exact, prefix or regex';
+COMMENT ON CONSTRAINT routes_path          ON tiergate.routes IS 'a path has 1 to 512 bytes, begins with / and is normalised: no blanks, ?, #, backslash, // or dot segments';
+COMMENT ON CONSTRAINT routes_methods       ON tiergate.routes IS 'methods holds 1 to 16 methods';
+COMMENT ON CONSTRAINT routes_headers       ON tiergate.routes IS 'headers is an array of {name, type, value}';
+COMMENT ON CONSTRAINT routes_hosts         ON tiergate.routes IS 'hosts holds 1 to 16 hostnames';
+COMMENT ON CONSTRAINT routes_auth          ON tiergate.routes IS 'auth is required, optional or none';
+COMMENT ON CONSTRAINT routes_auth_methods  ON tiergate.routes IS 'auth methods are jwt and api_key';
+COMMENT ON CONSTRAINT routes_scopes        ON tiergate.routes IS 'scopes holds at most 64 strings';
+COMMENT ON CONSTRAINT routes_claims        ON tiergate.routes IS 'claims is an array of {name, values}';
+COMMENT ON CONSTRAINT routes_rewrite       ON tiergate.routes IS 'rewrite is strip_prefix, replace_prefix or replace_path';
+COMMENT ON CONSTRAINT routes_rewrite_value ON tiergate.routes IS 'replace_prefix and replace_path need a value that begins with /, strip_prefix takes none';
+COMMENT ON CONSTRAINT routes_rewrite_match ON tiergate.routes IS 'strip_prefix and replace_prefix need a path of type prefix';
+COMMENT ON CONSTRAINT routes_backends      ON tiergate.routes IS 'backends holds 1 to 16 of {upstream, weight}';
+COMMENT ON CONSTRAINT routes_sticky        ON tiergate.routes IS 'sticky is none or consumer';
+COMMENT ON CONSTRAINT routes_timeouts      ON tiergate.routes IS 'timeouts lie between 1 and 3600000 milliseconds';
+COMMENT ON CONSTRAINT routes_retries       ON tiergate.routes IS 'retries lies between 0 and 5';
+
+
+CREATE FUNCTION tiergate.quota_window(per interval)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT CASE
+        WHEN extract(month FROM per) = 1 AND extract(year FROM per) = 0
+             AND extract(day FROM per) = 0 AND per = '1 month' THEN 'month'
+        WHEN extract(month FROM per) <> 0 OR extract(year FROM per) <> 0 THEN NULL
+        WHEN extract(epoch FROM per) = 86400 THEN 'day'
+        WHEN extract(epoch FROM per) BETWEEN 1 AND 86399
+             AND extract(epoch FROM per) % 1 = 0 THEN trunc(extract(epoch FROM per)) || 's'
+        END
+$$;
+
+COMMENT ON FUNCTION tiergate.quota_window(interval) IS
+    'The window as gateways write it: "<seconds>s", "day" or "month"; null if a quota cannot have it';
+
+
+CREATE TABLE tiergate.quotas (
+    id          bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant      text     NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    name        text     NOT NULL COLLATE "C",
+    route       text     COLLATE "C",
+    consumer    text     COLLATE "C",
+    metric      text     NOT NULL DEFAULT 'requests',
+    requests    bigint,
+    per         interval,
+    burst       bigint,
+    concurrency bigint,
+    body_size   bigint,
+    dry_run     boolean  NOT NULL DEFAULT false,
+    UNIQUE (tenant, name),
+    CONSTRAINT quotas_same UNIQUE NULLS NOT DISTINCT (tenant, metric, route, consumer, per),
+    FOREIGN KEY (tenant, route) REFERENCES tiergate.routes ON DELETE CASCADE,
+    CONSTRAINT quotas_name     CHECK (tiergate.is_name(name)),
+    CONSTRAINT quotas_consumer CHECK (tiergate.is_consumer(consumer)),
+    CONSTRAINT quotas_metric   CHECK (metric IN ('requests', 'concurrency', 'body_size')),
+    CONSTRAINT quotas_limit    CHECK (CASE metric
+        WHEN 'requests'    THEN num_nulls(requests, per) = 0 AND num_nonnulls(concurrency, body_size) = 0
+        WHEN 'concurrency' THEN concurrency IS NOT NULL AND num_nonnulls(requests, per, burst, body_size) = 0
+        ELSE                    body_size IS NOT NULL AND num_nonnulls(requests, per, burst, concurrency) = 0 END),
+    CONSTRAINT quotas_range    CHECK (requests BETWEEN 1 AND 1000000000000
+        AND concurrency BETWEEN 1 AND 1000000 AND body_size BETWEEN 0 AND 1099511627776),
+    CONSTRAINT quotas_per      CHECK (per IS NULL OR tiergate.quota_window(per) IS NOT NULL),
+    CONSTRAINT quotas_burst    CHECK (burst BETWEEN 0 AND 1000000000
+        AND tiergate.quota_window(per) NOT IN ('day', 'month'))
+);
+
+CREATE INDEX quotas_route ON tiergate.quotas (tenant, route) WHERE route IS NOT NULL;
+
+COMMENT ON TABLE  tiergate.quotas             IS 'What a tenant, each consumer, or a route may use; plain UPDATE is welcome';
+COMMENT ON COLUMN tiergate.quotas.id          IS 'Number that gateways know it by; never reused';
+COMMENT ON COLUMN tiergate.quotas.tenant      IS 'Tenant that it belongs to';
+COMMENT ON COLUMN tiergate.quotas.name        IS 'Name, unique within its tenant; clients see it in RateLimit headers';
+COMMENT ON COLUMN tiergate.quotas.route       IS 'Route that it counts; null for all of the tenant''s';
+COMMENT ON COLUMN tiergate.quotas.consumer    IS 'Consumer that it counts; * gives each consumer a count of its own; null counts all together';
+COMMENT ON COLUMN tiergate.quotas.metric      IS 'requests, concurrency (requests in flight) or body_size (bytes of one request body)';
+COMMENT ON COLUMN tiergate.quotas.requests    IS 'Limit of metric requests';
+COMMENT ON COLUMN tiergate.quotas.per         IS 'Window of metric requests: whole seconds below a day, or exactly 1 day or 1 month (calendar, UTC)';
+COMMENT ON COLUMN tiergate.quotas.burst       IS 'Requests that may come at once above the even pace; null means a full window';
+COMMENT ON COLUMN tiergate.quotas.concurrency IS 'Limit of metric concurrency';
+COMMENT ON COLUMN tiergate.quotas.body_size   IS 'Limit of metric body_size, in bytes';
+COMMENT ON COLUMN tiergate.quotas.dry_run     IS 'Count and report, never refuse';
+COMMENT ON CONSTRAINT quotas_name     ON tiergate.quotas IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT quotas_same     ON tiergate.quotas IS 'a tenant has one quota of the same metric, route, consumer and window';
+COMMENT ON CONSTRAINT quotas_consumer ON tiergate.quotas IS 'consumer is a consumer name or *';
+COMMENT ON CONSTRAINT quotas_metric   ON tiergate.quotas IS 'metric is requests, concurrency or body_size';
+COMMENT ON CONSTRAINT quotas_limit    ON tiergate.quotas IS 'metric requests needs requests and per; concurrency needs concurrency; body_size needs body_size; and none takes the others'' fields';
+COMMENT ON CONSTRAINT quotas_range    ON tiergate.quotas IS 'limits are: requests 1 to 10^12, concurrency 1 to 10^6, body_size 0 to 2^40';
+COMMENT ON CONSTRAINT quotas_per      ON tiergate.quotas IS 'a window is 1 to 86399 whole seconds, 1 day or 1 month';
+COMMENT ON CONSTRAINT quotas_burst    ON tiergate.quotas IS 'burst lies between 0 and 10^9, for windows in seconds only';
+
+
+CREATE TABLE tiergate.gateways (
+    name       text        PRIMARY KEY COLLATE "C",
+    kind       text        NOT NULL DEFAULT 'shared',
+    tenant     text        COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    state      text        NOT NULL DEFAULT 'unknown',
+    revision   bigint      NOT NULL DEFAULT 0,
+    boot       text,
+    last_seen  timestamptz,
+    tenants    integer,
+    zone_size  bigint,
+    zone_used  bigint,
+    rejected   jsonb       NOT NULL DEFAULT '[]',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT gateways_name   CHECK (tiergate.is_name(name)),
+    CONSTRAINT gateways_kind   CHECK (kind IN ('shared', 'dedicated')),
+    CONSTRAINT gateways_tenant CHECK ((kind = 'dedicated') = (tenant IS NOT NULL)),
+    CONSTRAINT gateways_state  CHECK (state IN ('unknown', 'loading', 'snapshot', 'live'))
+) WITH (fillfactor = 50);
+
+CREATE INDEX gateways_tenant_idx ON tiergate.gateways (tenant) WHERE tenant IS NOT NULL;
+
+COMMENT ON TABLE  tiergate.gateways            IS 'Gateways and what they last reported';
+COMMENT ON COLUMN tiergate.gateways.name       IS 'Name, as in the gateway''s tenant_source directive';
+COMMENT ON COLUMN tiergate.gateways.kind       IS 'shared, or dedicated to one tenant';
+COMMENT ON COLUMN tiergate.gateways.tenant     IS 'Tenant of a dedicated gateway';
+COMMENT ON COLUMN tiergate.gateways.state      IS 'unknown, loading, snapshot (serving from its snapshot file) or live';
+COMMENT ON COLUMN tiergate.gateways.revision   IS 'Revision up to which it has applied every change';
+COMMENT ON COLUMN tiergate.gateways.boot       IS 'Life of its shared memory';
+COMMENT ON COLUMN tiergate.gateways.last_seen  IS 'When it last reported';
+COMMENT ON COLUMN tiergate.gateways.tenants    IS 'How many tenants it holds';
+COMMENT ON COLUMN tiergate.gateways.zone_size  IS 'Size of its registry zone in bytes';
+COMMENT ON COLUMN tiergate.gateways.zone_used  IS 'Bytes of it in use';
+COMMENT ON COLUMN tiergate.gateways.rejected   IS 'Objects that it refused and keeps at their last good state: [{"kind", "name", "revision", "reason"}]';
+COMMENT ON COLUMN tiergate.gateways.created_at IS 'When it was registered';
+COMMENT ON CONSTRAINT gateways_name   ON tiergate.gateways IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT gateways_kind   ON tiergate.gateways IS 'kind is shared or dedicated';
+COMMENT ON CONSTRAINT gateways_tenant ON tiergate.gateways IS 'a dedicated gateway has a tenant, a shared one has none';
+COMMENT ON CONSTRAINT gateways_state  ON tiergate.gateways IS 'state is unknown, loading, snapshot or live';
+
+
+CREATE TABLE tiergate.api_tokens (
+    id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name                text        NOT NULL UNIQUE COLLATE "C",
+    scope               text        NOT NULL,
+    tenant              text        COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
+    gateway             text        COLLATE "C",
+    token_sha256        bytea       UNIQUE,
+    certificate_sha256  bytea       UNIQUE,
+    certificate_subject text        UNIQUE,
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    expires_at          timestamptz,
+    revoked_at          timestamptz,
+    CONSTRAINT api_tokens_name    CHECK (tiergate.is_name(name)),
+    CONSTRAINT api_tokens_scope   CHECK (scope IN ('admin', 'tenant', 'gateway', 'reader')),
+    CONSTRAINT api_tokens_tenant  CHECK ((scope = 'tenant') = (tenant IS NOT NULL)),
+    CONSTRAINT api_tokens_gateway CHECK ((scope = 'gateway') = (gateway IS NOT NULL)),
+    CONSTRAINT api_tokens_secret  CHECK (num_nonnulls(token_sha256, certificate_sha256, certificate_subject) = 1)
+);
+
+COMMENT ON TABLE  tiergate.api_tokens                     IS 'Who may use the REST API: bearer tokens (only their digest is kept) and client certificates';
+COMMENT ON COLUMN tiergate.api_tokens.id                  IS 'Number of the token';
+COMMENT ON COLUMN tiergate.api_tokens.name                IS 'Name, as the audit cites it';
+COMMENT ON COLUMN tiergate.api_tokens.scope               IS 'admin, tenant (its tenant only), gateway (its gateway only) or reader';
+COMMENT ON COLUMN tiergate.api_tokens.tenant              IS 'Tenant of scope tenant';
+COMMENT ON COLUMN tiergate.api_tokens.gateway             IS 'Gateway of scope gateway';
+COMMENT ON COLUMN tiergate.api_tokens.token_sha256        IS 'SHA-256 of the bearer token';
+COMMENT ON COLUMN tiergate.api_tokens.certificate_sha256  IS 'or: SHA-256 of the client certificate';
+COMMENT ON COLUMN tiergate.api_tokens.certificate_subject IS 'or: subject of a client certificate that the listener trusts';
+COMMENT ON COLUMN tiergate.api_tokens.created_at          IS 'When it was made';
+COMMENT ON COLUMN tiergate.api_tokens.expires_at          IS 'When it ends; null for never';
+COMMENT ON COLUMN tiergate.api_tokens.revoked_at          IS 'When it was revoked';
+COMMENT ON CONSTRAINT api_tokens_name    ON tiergate.api_tokens IS 'a name has lower-case letters, digits and inner -._, at most 63';
+COMMENT ON CONSTRAINT api_tokens_scope   ON tiergate.api_tokens IS 'scope is admin, tenant, gateway or reader';
+COMMENT ON CONSTRAINT api_tokens_tenant  ON tiergate.api_tokens IS 'scope tenant, and no other, names a tenant';
+COMMENT ON CONSTRAINT api_tokens_gateway ON tiergate.api_tokens IS 'scope gateway, and no other, names a gateway';
+COMMENT ON CONSTRAINT api_tokens_secret  ON tiergate.api_tokens IS 'a token is one of: bearer token, certificate fingerprint, certificate subject';
+
+COMMIT;

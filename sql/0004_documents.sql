@@ -1,0 +1,235 @@
+-- SPDX-License-Identifier: BSD-2-Clause
+--
+-- What gateways get: the document of a tenant or of a platform issuer, and the
+-- two queries that the watch stream is made of.  docs/reference/tenant-document.md
+-- and docs/reference/watch.md are the contract.
+
+BEGIN;
+
+INSERT INTO tiergate.schema_migrations (version, name) VALUES (4, 'documents');
+
+CREATE FUNCTION tiergate.unix_time(at timestamptz)
+RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT floor(extract(epoch FROM at))::bigint
+$$;
+
+COMMENT ON FUNCTION tiergate.unix_time(timestamptz) IS 'Seconds since 1970';
+
+
+CREATE FUNCTION tiergate.issuer_document(i tiergate.issuers)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT json_strip_nulls(json_build_object(
+        'id',             i.id,
+        'name',           i.name,
+        'revision',       coalesce(tiergate.revision_of(
+                              CASE WHEN i.tenant IS NULL THEN 'issuer' ELSE 'tenant_issuer' END, i.id), 1),
+        'issuer',         i.issuer,
+        'audiences',      i.audiences,
+        'algorithms',     i.algorithms,
+        'leeway',         i.leeway,
+        'consumer_claim', i.consumer_claim,
+        'keys',           i.keys))::text
+$$;
+
+COMMENT ON FUNCTION tiergate.issuer_document(tiergate.issuers) IS
+    'The document of an issuer, as gateways get it';
+
+
+-- Sub-selects only, no FROM of its own: so it is inlined, and a list of 100,000
+-- tenants runs them as prepared index lookups.
+CREATE FUNCTION tiergate.tenant_document(t tiergate.tenants)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT json_strip_nulls(json_build_object(
+        'name',     t.name,
+        'id',       t.id,
+        'revision', coalesce(tiergate.revision_of('tenant', t.id), 1),
+        'tier',     t.tier,
+        'state',    t.state,
+        'reason',   t.reason,
+        'boost',    CASE WHEN t.boost_until > now() THEN
+                        json_build_object('factor', t.boost_factor, 'until', tiergate.unix_time(t.boost_until)) END,
+        'hosts',
+            (SELECT coalesce(json_agg(h.host ORDER BY h.host), '[]')
+               FROM tiergate.hosts h WHERE h.tenant = t.name),
+        'issuers',
+            (SELECT json_agg(CASE WHEN i.ref IS NULL THEN tiergate.issuer_document(i)::json
+                                  ELSE json_build_object('ref', i.ref, 'audiences', i.audiences) END
+                             ORDER BY i.name)
+               FROM tiergate.issuers i WHERE i.tenant = t.name),
+        'consumers',
+            (SELECT json_agg(json_build_object('id', c.id, 'name', c.name) ORDER BY c.name)
+               FROM tiergate.consumers c WHERE c.tenant = t.name),
+        'api_keys',
+            (SELECT json_agg(json_build_object(
+                        'id',       k.id,
+                        'sha256',   encode(k.sha256, 'hex'),
+                        'consumer', k.consumer,
+                        'expires',  tiergate.unix_time(k.expires_at),
+                        'scopes',   k.scopes) ORDER BY k.id)
+               FROM tiergate.api_keys k
+              WHERE k.tenant = t.name AND (k.expires_at IS NULL OR k.expires_at > now())),
+        'upstreams',
+            (SELECT json_agg(json_build_object(
+                        'id',              u.id,
+                        'name',            u.name,
+                        'host',            u.host,
+                        'max_outstanding', u.max_outstanding,
+                        'health',          json_build_object('max_fails',       u.max_fails,
+                                                             'fail_timeout_ms', u.fail_timeout_ms,
+                                                             'slow_start_ms',   u.slow_start_ms),
+                        'endpoints',
+                            (SELECT coalesce(json_agg(json_build_object(
+                                        'id',      e.id,
+                                        'address', host(e.address),
+                                        'port',    e.port,
+                                        'weight',  e.weight) ORDER BY e.id), '[]')
+                               FROM tiergate.endpoints e
+                              WHERE e.tenant = u.tenant AND e.upstream = u.name)) ORDER BY u.name)
+               FROM tiergate.upstreams u WHERE u.tenant = t.name),
+        'routes',
+            (SELECT json_agg(json_build_object(
+                        'id',        r.id,
+                        'name',      r.name,
+                        'match',     json_build_object(
+                            'path',    json_build_object('type', r.path_type, 'value', r.path),
+                            'methods', r.methods,
+                            'headers', r.headers,
+                            'hosts',   r.hosts),
+                        'auth',      json_build_object(
+                            'mode',    r.auth,
+                            'methods', r.auth_methods,
+                            'scopes',  r.scopes,
+                            'claims',  r.claims,
+                            'hide_credentials', r.hide_credentials),
+                        'rewrite',   CASE WHEN r.rewrite IS NOT NULL THEN
+                            json_build_object('type', r.rewrite, 'value', r.rewrite_value) END,
+                        'backends',  r.backends,
+                        'sticky',    r.sticky,
+                        'timeouts',  json_build_object('connect_ms', r.connect_ms,
+                                                       'send_ms',    r.send_ms,
+                                                       'read_ms',    r.read_ms),
+                        'retries',   r.retries,
+                        'websocket', r.websocket) ORDER BY r.name)
+               FROM tiergate.routes r WHERE r.tenant = t.name),
+        'quotas',
+            (SELECT json_agg(json_build_object(
+                        'id',       q.id,
+                        'name',     q.name,
+                        'scope',    CASE WHEN q.consumer IS NOT NULL THEN 'consumer'
+                                         WHEN q.route IS NOT NULL THEN 'route' ELSE 'tenant' END,
+                        'route',    q.route,
+                        'consumer', nullif(q.consumer, '*'),
+                        'metric',   q.metric,
+                        'limit',    coalesce(q.requests, q.concurrency, q.body_size),
+                        'window',   tiergate.quota_window(q.per),
+                        'burst',    q.burst,
+                        'dry_run',  q.dry_run) ORDER BY q.name)
+               FROM tiergate.quotas q WHERE q.tenant = t.name)))::text
+$$;
+
+COMMENT ON FUNCTION tiergate.tenant_document(tiergate.tenants) IS
+    'The document of a tenant, as gateways get it: SELECT tiergate.tenant_document(t) FROM tiergate.tenants t';
+
+
+CREATE FUNCTION tiergate.tenant_document(tenant text)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT tiergate.tenant_document(t) FROM tiergate.tenants t WHERE t.name = tenant_document.tenant
+$$;
+
+COMMENT ON FUNCTION tiergate.tenant_document(text) IS
+    'The document of the named tenant, as gateways get it';
+
+
+CREATE FUNCTION tiergate.registry_state(OUT registry uuid, OUT revision bigint, OUT oldest bigint)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT r.id,
+           greatest((SELECT max(c.revision) FROM tiergate.changes c WHERE c.revision IS NOT NULL), r.pruned),
+           r.pruned
+      FROM tiergate.registry r
+$$;
+
+COMMENT ON FUNCTION tiergate.registry_state() IS
+    'Which registry this is, its newest revision, and the oldest from which changes can still be told';
+
+
+-- A gateway that nobody has registered is a shared one.
+CREATE FUNCTION tiergate.watch_list(gateway text)
+RETURNS TABLE (kind text, name text, id bigint, revision bigint, document text)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH g AS (SELECT (SELECT x.tenant FROM tiergate.gateways x
+                        WHERE x.name = watch_list.gateway AND x.kind = 'dedicated') AS tenant)
+    SELECT 'issuer', i.name, i.id, tiergate.revision_of('issuer', i.id), tiergate.issuer_document(i)
+      FROM tiergate.issuers i, g
+     WHERE i.tenant IS NULL
+       AND (g.tenant IS NULL OR i.id IN (SELECT r.ref FROM tiergate.issuers r WHERE r.tenant = g.tenant))
+    UNION ALL
+    SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id), tiergate.tenant_document(t)
+      FROM tiergate.tenants t, g
+     WHERE CASE WHEN g.tenant IS NULL
+                THEN t.tier IN (SELECT s.name FROM tiergate.tiers s WHERE s.gateway_kind = 'shared')
+                ELSE t.name = g.tenant END
+$$;
+
+COMMENT ON FUNCTION tiergate.watch_list(text) IS
+    'Everything that a gateway sees, issuers first; read it in one REPEATABLE READ transaction with registry_state()';
+
+
+-- Each object comes once, at its lowest revision in the batch, with its present
+-- state: so everything up to any revision that the gateway has read is really
+-- there, and an acknowledged revision can be believed.  A batch never cuts a
+-- revision in two.
+CREATE FUNCTION tiergate.watch_since(since bigint, max integer)
+RETURNS TABLE (revision bigint, kind text, name text, id bigint, op text, tier text, gateway text,
+               document text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF since < (SELECT r.pruned FROM tiergate.registry r) THEN
+        PERFORM tiergate.refuse(410, 'revision-gone', '/since',
+            format('changes since revision %s are no longer kept', since), 'list again with since=0');
+    END IF;
+
+    RETURN QUERY
+    WITH batch AS (
+        SELECT c.revision, c.kind, c.object_id, c.name
+          FROM tiergate.changes c
+         WHERE c.revision > since AND c.kind IN ('tenant', 'issuer')
+         ORDER BY c.revision
+         FETCH FIRST max ROWS WITH TIES
+    ), first AS (
+        SELECT DISTINCT ON (b.kind, b.object_id) b.*
+          FROM batch b
+         ORDER BY b.kind, b.object_id, b.revision
+    )
+    SELECT f.revision, f.kind, f.name, f.object_id,
+           CASE WHEN coalesce(t.id, i.id) IS NULL THEN 'DELETE' ELSE 'PUT' END,
+           t.tier, (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = t.name),
+           CASE WHEN t.id IS NOT NULL THEN tiergate.tenant_document(t)
+                WHEN i.id IS NOT NULL THEN tiergate.issuer_document(i) END
+      FROM first f
+      LEFT JOIN tiergate.tenants t ON f.kind = 'tenant' AND t.id = f.object_id
+      LEFT JOIN tiergate.issuers i ON f.kind = 'issuer' AND i.id = f.object_id
+     -- within a revision: a deleted tenant before its successor of the same
+     -- name, and an issuer before the tenants that refer to it
+     ORDER BY f.revision, t.id IS NOT NULL, i.id IS NULL AND f.kind = 'issuer', f.object_id;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.watch_since(bigint, integer) IS
+    'Changes after a revision, in its order: about max rows, each object once with its present state; op is PUT or DELETE';
+
+COMMIT;
