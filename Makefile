@@ -19,6 +19,7 @@ GOALS = $(or $(MAKECMDGOALS),help)
 .PHONY: help all build tests $(FRONT) check-unit check-sql check-fuzz \
         check-integration check-tree fuzz-targets install FORCE
 .DELETE_ON_ERROR:
+.SECONDARY:
 .SUFFIXES:
 
 help:
@@ -126,8 +127,7 @@ FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/fuzz/fuzz_*.
 UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 TEST_ENV = TIERGATE_BUILD=$(abspath $(BUILD)) PG_BINDIR=$(PG_BINDIR)
-# What runs under test; with sanitizers nginx is the one that was built with them.
-TEST_NGINX = $(if $(filter yes,$(SANITIZERS)),$(abspath $(BUILD))/nginx/objs/nginx,$(NGINX))
+TEST_NGINX = $(if $(filter yes,$(SANITIZERS)),$(abspath $(BUILD))/bin/nginx,$(NGINX))
 
 tests: $(UNIT) $(REPLAY)
 
