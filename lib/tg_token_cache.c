@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tg_token_cache.h"
+
+
+/* Share of the entries that found tokens may take; the rest is probation. */
+#define TG_TOKEN_CACHE_KEPT(max)  ((max) - ((max) + 4) / 5)
+
+struct tg_token_cache_s {
+    tg_list_t    probation;     /* never found yet; first is newest */
+    tg_list_t    kept;          /* found; first is found last */
+    size_t       size;          /* in both */
+    size_t       n_kept;
+    size_t       max;
+    size_t       mask;
+    tg_token_t  *bucket[];
+};
+
+
+tg_token_t *
+tg_token_create(json_t *claims, const char *consumer, size_t consumer_len,
+    const char *scopes, size_t scopes_len)
+{
+    tg_token_t  *token;
+
+    token = calloc(1, sizeof(*token) + consumer_len + scopes_len);
+    if (token == NULL) {
+        return NULL;
+    }
+
+    token->refs = 1;
+    token->claims = json_incref(claims);
+
+    token->consumer = token->text;
+    token->consumer_len = consumer_len;
+    memcpy(token->text, consumer, consumer_len);
+
+    token->scopes = token->text + consumer_len;
+    token->scopes_len = scopes_len;
+    memcpy(token->text + consumer_len, scopes, scopes_len);
+
+    return token;
+}
+
+
+void
+tg_token_release(tg_token_t *token)
+{
+    if (--token->refs == 0) {
+        json_decref(token->claims);
+        free(token);
+    }
+}
+
+
+tg_token_cache_t *
+tg_token_cache_create(size_t max)
+{
+    size_t             buckets;
+    tg_token_cache_t  *cache;
+
+    for (buckets = 16; buckets < max; buckets *= 2) { /* void */ }
+
+    cache = calloc(1, sizeof(*cache) + buckets * sizeof(cache->bucket[0]));
+    if (cache == NULL) {
+        return NULL;
+    }
+
+    tg_list_init(&cache->probation);
+    tg_list_init(&cache->kept);
+    cache->max = max;
+    cache->mask = buckets - 1;
+
+    return cache;
+}
+
+
+static tg_token_t *
+tg_token_of(tg_list_t *link)
+{
+    return tg_list_data(link, tg_token_t, used);
+}
+
+
+void
+tg_token_cache_destroy(tg_token_cache_t *cache)
+{
+    if (cache == NULL) {
+        return;
+    }
+
+    while (!tg_list_empty(&cache->probation)) {
+        tg_token_cache_remove(cache, tg_token_of(cache->probation.next));
+    }
+
+    while (!tg_list_empty(&cache->kept)) {
+        tg_token_cache_remove(cache, tg_token_of(cache->kept.next));
+    }
+
+    free(cache);
+}
+
+
+/* A digest of a valid token cannot be aimed, so its first bytes are the hash. */
+static tg_token_t **
+tg_token_cache_bucket(tg_token_cache_t *cache,
+    const uint8_t digest[TG_SHA256_LEN])
+{
+    uint64_t  hash;
+
+    memcpy(&hash, digest, sizeof(hash));
+
+    return &cache->bucket[hash & cache->mask];
+}
+
+
+/* A found entry goes to the front of those that are kept. */
+static void
+tg_token_cache_keep(tg_token_cache_t *cache, tg_token_t *token)
+{
+    tg_token_t  *oldest;
+
+    tg_list_remove(&token->used);
+    tg_list_insert_first(&cache->kept, &token->used);
+
+    if (token->kept) {
+        return;
+    }
+
+    token->kept = 1;
+    cache->n_kept++;
+
+    if (cache->n_kept > TG_TOKEN_CACHE_KEPT(cache->max)) {
+        oldest = tg_token_of(cache->kept.prev);
+
+        tg_list_remove(&oldest->used);
+        tg_list_insert_first(&cache->probation, &oldest->used);
+        oldest->kept = 0;
+        cache->n_kept--;
+    }
+}
+
+
+tg_token_t *
+tg_token_cache_find(tg_token_cache_t *cache,
+    const uint8_t digest[TG_SHA256_LEN], uint64_t tenant)
+{
+    tg_token_t  *token;
+
+    token = *tg_token_cache_bucket(cache, digest);
+
+    while (token != NULL
+           && (token->tenant != tenant
+               || memcmp(token->digest, digest, TG_SHA256_LEN) != 0))
+    {
+        token = token->next;
+    }
+
+    if (token != NULL) {
+        tg_token_cache_keep(cache, token);
+        token->refs++;
+    }
+
+    return token;
+}
+
+
+void
+tg_token_cache_add(tg_token_cache_t *cache, tg_token_t *token)
+{
+    tg_list_t   *list;
+    tg_token_t  **bucket;
+
+    if (cache->max == 0) {
+        return;
+    }
+
+    if (cache->size == cache->max) {
+        list = tg_list_empty(&cache->probation) ? &cache->kept
+                                                : &cache->probation;
+        tg_token_cache_remove(cache, tg_token_of(list->prev));
+    }
+
+    bucket = tg_token_cache_bucket(cache, token->digest);
+    token->next = *bucket;
+    *bucket = token;
+
+    tg_list_insert_first(&cache->probation, &token->used);
+    token->cached = 1;
+    token->kept = 0;
+    token->refs++;
+    cache->size++;
+}
+
+
+void
+tg_token_cache_remove(tg_token_cache_t *cache, tg_token_t *token)
+{
+    tg_token_t  **p;
+
+    if (!token->cached) {
+        return;
+    }
+
+    p = tg_token_cache_bucket(cache, token->digest);
+
+    while (*p != token) {
+        p = &(*p)->next;
+    }
+
+    *p = token->next;
+    tg_list_remove(&token->used);
+
+    cache->size--;
+    cache->n_kept -= token->kept;
+    token->cached = 0;
+
+    tg_token_release(token);
+}
+
+
+size_t
+tg_token_cache_size(const tg_token_cache_t *cache)
+{
+    return cache->size;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Tokens that were verified, by digest and tenant.
+ *
+ *  1. Only what was verified comes in; a refusal is never remembered.
+ *  2. An entry says what its verdict rests on: the issuer and its revision, the
+ *     times.  Whoever finds an entry compares that with the present
+ *     (tg_bearer.c) and removes the entry when it no longer holds.
+ *  3. Half of a token's life is one request: new entries wait in a probation
+ *     list and are kept for longer only when they are found again.  So a tenant
+ *     whose every request brings a new token pushes out nobody's but its like.
+ *  4. Entries are counted: what a request holds outlives its removal.
+ *
+ * Used by one process and one thread.
+ */
+
+#ifndef TG_TOKEN_CACHE_H
+#define TG_TOKEN_CACHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "tg_crypto.h"
+#include "tg_list.h"
+
+typedef struct tg_token_s        tg_token_t;
+typedef struct tg_token_cache_s  tg_token_cache_t;
+
+struct tg_token_s {
+    uint8_t      digest[TG_SHA256_LEN];     /* of the whole token */
+    uint64_t     tenant;                    /* id */
+
+    int64_t      not_before;        /* Unix seconds, leeway included */
+    int64_t      expires;           /* first second at which it does not hold */
+    uint64_t     issuer;            /* id */
+    uint64_t     issuer_revision;
+    int          platform;          /* 1: the issuer is a platform issuer */
+
+    /* where the above was last seen to hold */
+    uint64_t     block_revision;    /* of the tenant */
+    uint64_t     zone_version;
+
+    json_t      *claims;
+    const char  *consumer;
+    size_t       consumer_len;
+    const char  *scopes;            /* space separated */
+    size_t       scopes_len;
+
+    /* private */
+    unsigned     refs;
+    unsigned     cached:1;
+    unsigned     kept:1;
+    tg_list_t    used;
+    tg_token_t  *next;
+    char         text[];
+};
+
+/*
+ * A token with one reference, the caller's.  Takes a reference to claims;
+ * copies consumer and scopes.  The other members are 0.  NULL: no memory.
+ */
+tg_token_t *tg_token_create(json_t *claims, const char *consumer,
+    size_t consumer_len, const char *scopes, size_t scopes_len);
+
+void tg_token_release(tg_token_t *token);
+
+/* At most max entries; 0: remembers nothing.  NULL: no memory. */
+tg_token_cache_t *tg_token_cache_create(size_t max);
+
+/* Tokens that are still held stay valid. */
+void tg_token_cache_destroy(tg_token_cache_t *cache);
+
+/* The entry, with a reference for the caller, or NULL. */
+tg_token_t *tg_token_cache_find(tg_token_cache_t *cache,
+    const uint8_t digest[TG_SHA256_LEN], uint64_t tenant);
+
+/* Remembers token, which must not be there yet. */
+void tg_token_cache_add(tg_token_cache_t *cache, tg_token_t *token);
+
+/* Forgets token if it is remembered. */
+void tg_token_cache_remove(tg_token_cache_t *cache, tg_token_t *token);
+
+size_t tg_token_cache_size(const tg_token_cache_t *cache);
+
+#endif /* TG_TOKEN_CACHE_H */
