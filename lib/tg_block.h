@@ -37,7 +37,30 @@
 #define TG_MAX_ENDPOINTS   256
 #define TG_MAX_ROUTES      1000
 #define TG_MAX_QUOTAS      1000
+#define TG_MAX_TEXT        512     /* bytes of any string without its own limit */
+#define TG_MAX_CONSUMER    128
+#define TG_MAX_REASON      200
+#define TG_MAX_PATH        512
 #define TG_MAX_REGEX       512
+#define TG_MAX_AUDIENCES   16
+#define TG_MAX_HEADERS     16      /* per route, as the following */
+#define TG_MAX_ROUTE_HOSTS 16
+#define TG_MAX_SCOPES      64      /* of an API key, too */
+#define TG_MAX_CLAIMS      16
+#define TG_MAX_VALUES      64      /* of one claim */
+#define TG_MAX_BACKENDS    16
+#define TG_MAX_WEIGHT      1000000
+#define TG_MAX_MS          3600000
+#define TG_MAX_FAILS       1000
+#define TG_MAX_OUTSTANDING 1000000
+#define TG_MAX_RETRIES     5
+#define TG_MAX_LEEWAY      300
+#define TG_MAX_BOOST       1000
+#define TG_MAX_LIMIT       UINT64_C(1000000000000)     /* requests in a window */
+#define TG_MAX_BURST       UINT64_C(1000000000)
+#define TG_MAX_CONCURRENCY UINT64_C(1000000)
+#define TG_MAX_BODY        (UINT64_C(1) << 40)
+#define TG_MAX_SECONDS     86399
 #define TG_MAX_DOCUMENT    (4 * 1024 * 1024)
 
 /* One request is held to at most this many quotas. */
@@ -241,6 +264,11 @@ typedef struct {
     uint8_t   window;           /* tg_window_e */
     uint8_t   dry_run;
     uint32_t  keyed;            /* 1: state has TG_QUOTA_KEYS buckets */
+
+    /* GCRA: how much the rate had given by when this version began.  Filled in
+     * by tg_quota_carry() before publishing; tg_quota.h tells what for. */
+    uint64_t  since;            /* us, CLOCK_MONOTONIC */
+    uint64_t  given;            /* TG_QUOTA_UNIT a request, modulo 2^64 */
 } tg_quota_t;
 
 typedef struct {
@@ -250,6 +278,8 @@ typedef struct {
     uint64_t  revision;
     uint64_t  counters;         /* zone offset: requests that matched no route */
     uint64_t  boost_until;      /* Unix seconds */
+    uint64_t  boost_end;        /* the same in us, CLOCK_MONOTONIC, by
+                                 * tg_quota_carry() */
     uint32_t  boost_milli;      /* factor times 1000; 1000: none */
     uint32_t  slot;             /* dense number of the tenant, by tg_zone_put */
     uint16_t  kind;             /* tg_kind_e */
