@@ -196,4 +196,133 @@ $$;
 COMMENT ON FUNCTION tiergate.is_consumer(text) IS
     'Whether this can name a consumer: 1 to 128 visible ASCII characters, since it travels in headers';
 
+
+-- Arrays are checked in PL/pgSQL: it starts faster than an SQL function that
+-- cannot be inlined, and most arrays are null or short.
+
+CREATE FUNCTION tiergate.are_tokens(list text[], longest integer)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    t text;
+BEGIN
+    FOREACH t IN ARRAY list LOOP
+        IF t IS NULL OR octet_length(t) NOT BETWEEN 1 AND longest OR t ~ '[\x01-\x20\x7f]' THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.are_tokens(text[], integer) IS
+    'Whether each of these has 1 to so many bytes, and no blanks or control characters';
+
+
+CREATE FUNCTION tiergate.are_methods(list text[])
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    m text;
+BEGIN
+    FOREACH m IN ARRAY list LOOP
+        IF m IS NULL OR m !~ '^[A-Z][-A-Z_]{0,31}$' THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.are_methods(text[]) IS 'Whether each of these is a request method';
+
+
+CREATE FUNCTION tiergate.are_hostnames(list text[])
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    h text;
+BEGIN
+    FOREACH h IN ARRAY list LOOP
+        IF h IS NULL OR NOT tiergate.is_hostname(h) THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.are_hostnames(text[]) IS 'Whether each of these is a hostname';
+
+
+CREATE FUNCTION tiergate.are_labels(labels jsonb)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT jsonb_typeof(labels) = 'object'
+       AND (labels = '{}' OR NOT labels @@ '$.*.type() != "string"' AND octet_length(labels::text) <= 16384)
+$$;
+
+COMMENT ON FUNCTION tiergate.are_labels(jsonb) IS
+    'Whether this is an object of strings, of at most 16384 bytes';
+
+
+CREATE FUNCTION tiergate.are_headers(headers jsonb)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    h jsonb;
+BEGIN
+    IF jsonb_typeof(headers) <> 'array' OR jsonb_array_length(headers) NOT BETWEEN 1 AND 16 THEN
+        RETURN false;
+    END IF;
+    FOR h IN SELECT value FROM jsonb_array_elements(headers) LOOP
+        IF jsonb_typeof(h) <> 'object' OR h - '{name,type,value}'::text[] <> '{}' OR NOT h ?& '{name,type,value}'
+           OR h->>'name' !~ '^[A-Za-z0-9][-A-Za-z0-9]{0,127}$' OR h->>'type' NOT IN ('exact', 'regex')
+           OR jsonb_typeof(h->'value') <> 'string' OR octet_length(h->>'value') > 512
+           OR h->>'value' ~ '[\x01-\x1f\x7f]' THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.are_headers(jsonb) IS
+    'Whether this is an array of 1 to 16 header matches {name, type, value}';
+
+
+CREATE FUNCTION tiergate.are_claims(claims jsonb)
+RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+DECLARE
+    c jsonb;
+BEGIN
+    IF jsonb_typeof(claims) <> 'array' OR jsonb_array_length(claims) > 16 THEN
+        RETURN false;
+    END IF;
+    FOR c IN SELECT value FROM jsonb_array_elements(claims) LOOP
+        IF jsonb_typeof(c) <> 'object' OR c - '{name,values}'::text[] <> '{}' OR NOT c ?& '{name,values}'
+           OR jsonb_typeof(c->'name') <> 'string' OR octet_length(c->>'name') NOT BETWEEN 1 AND 128
+           OR jsonb_typeof(c->'values') <> 'array' THEN
+            RETURN false;
+        END IF;
+        IF jsonb_array_length(c->'values') NOT BETWEEN 1 AND 64
+           OR EXISTS (SELECT FROM jsonb_array_elements(c->'values') v
+                       WHERE jsonb_typeof(v) <> 'string' OR octet_length(v #>> '{}') > 256) THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.are_claims(jsonb) IS
+    'Whether this is an array of at most 16 claims {name, values}';
+
 COMMIT;

@@ -61,7 +61,7 @@ CREATE TABLE tiergate.tenants (
     CONSTRAINT tenants_state    CHECK (state IN ('active', 'suspended')),
     CONSTRAINT tenants_reason   CHECK (octet_length(reason) <= 200),
     CONSTRAINT tenants_display  CHECK (octet_length(display_name) <= 200),
-    CONSTRAINT tenants_labels   CHECK (jsonb_typeof(labels) = 'object'),
+    CONSTRAINT tenants_labels   CHECK (tiergate.are_labels(labels)),
     CONSTRAINT tenants_boost    CHECK ((boost_factor IS NULL) = (boost_until IS NULL)),
     CONSTRAINT tenants_factor   CHECK (boost_factor > 0 AND boost_factor <= 1000)
 );
@@ -81,7 +81,7 @@ COMMENT ON CONSTRAINT tenants_name    ON tiergate.tenants IS 'a tenant name is a
 COMMENT ON CONSTRAINT tenants_state   ON tiergate.tenants IS 'state is active or suspended';
 COMMENT ON CONSTRAINT tenants_reason  ON tiergate.tenants IS 'reason has at most 200 bytes';
 COMMENT ON CONSTRAINT tenants_display ON tiergate.tenants IS 'display_name has at most 200 bytes';
-COMMENT ON CONSTRAINT tenants_labels  ON tiergate.tenants IS 'labels is an object';
+COMMENT ON CONSTRAINT tenants_labels  ON tiergate.tenants IS 'labels is an object of strings, of at most 16384 bytes';
 COMMENT ON CONSTRAINT tenants_boost   ON tiergate.tenants IS 'a boost needs both a factor and an end';
 COMMENT ON CONSTRAINT tenants_factor  ON tiergate.tenants IS 'a boost factor lies above 0 and at most at 1000';
 
@@ -122,13 +122,13 @@ CREATE TABLE tiergate.issuers (
     CONSTRAINT issuers_own        CHECK (ref IS NOT NULL OR
         (issuer IS NOT NULL AND algorithms IS NOT NULL AND leeway IS NOT NULL
          AND consumer_claim IS NOT NULL AND keys IS NOT NULL)),
-    CONSTRAINT issuers_issuer     CHECK (length(issuer) BETWEEN 1 AND 512 AND issuer !~ '[\x01-\x20\x7f]'),
-    CONSTRAINT issuers_audiences  CHECK (cardinality(audiences) BETWEEN 1 AND 16
-        AND array_position(audiences, NULL) IS NULL),
+    CONSTRAINT issuers_issuer     CHECK (octet_length(issuer) BETWEEN 1 AND 512 AND issuer !~ '[\x01-\x20\x7f]'),
+    CONSTRAINT issuers_audiences  CHECK (audiences IS NULL OR
+        (cardinality(audiences) BETWEEN 1 AND 16 AND tiergate.are_tokens(audiences, 256))),
     CONSTRAINT issuers_algorithms CHECK (cardinality(algorithms) > 0 AND algorithms <@
         '{RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,HS256,HS384,HS512,EdDSA}'),
     CONSTRAINT issuers_leeway     CHECK (leeway BETWEEN 0 AND 300),
-    CONSTRAINT issuers_claim      CHECK (length(consumer_claim) BETWEEN 1 AND 128),
+    CONSTRAINT issuers_claim      CHECK (octet_length(consumer_claim) BETWEEN 1 AND 128),
     CONSTRAINT issuers_jwks_uri   CHECK (length(jwks_uri) <= 2048 AND jwks_uri ~ '^https?://[!-~]+$'),
     CONSTRAINT issuers_keys       CHECK (jsonb_typeof(keys) = 'array')
 );
@@ -151,7 +151,7 @@ COMMENT ON CONSTRAINT issuers_name       ON tiergate.issuers IS 'a name has lowe
 COMMENT ON CONSTRAINT issuers_ref        ON tiergate.issuers IS 'a reference to a platform issuer belongs to a tenant and sets audiences only';
 COMMENT ON CONSTRAINT issuers_own        ON tiergate.issuers IS 'an issuer needs issuer, algorithms, leeway, consumer_claim and keys';
 COMMENT ON CONSTRAINT issuers_issuer     ON tiergate.issuers IS 'issuer has 1 to 512 characters and no blanks';
-COMMENT ON CONSTRAINT issuers_audiences  ON tiergate.issuers IS 'audiences holds 1 to 16 strings';
+COMMENT ON CONSTRAINT issuers_audiences  ON tiergate.issuers IS 'audiences holds 1 to 16 strings of 1 to 256 bytes without blanks';
 COMMENT ON CONSTRAINT issuers_algorithms ON tiergate.issuers IS 'algorithms are of RS, PS, ES, HS with 256, 384, 512, and EdDSA';
 COMMENT ON CONSTRAINT issuers_leeway     ON tiergate.issuers IS 'leeway lies between 0 and 300 seconds';
 COMMENT ON CONSTRAINT issuers_claim      ON tiergate.issuers IS 'consumer_claim has 1 to 128 characters';
@@ -166,7 +166,7 @@ CREATE TABLE tiergate.consumers (
     labels jsonb  NOT NULL DEFAULT '{}',
     PRIMARY KEY (tenant, name),
     CONSTRAINT consumers_name   CHECK (tiergate.is_consumer(name)),
-    CONSTRAINT consumers_labels CHECK (jsonb_typeof(labels) = 'object')
+    CONSTRAINT consumers_labels CHECK (tiergate.are_labels(labels))
 );
 
 COMMENT ON TABLE  tiergate.consumers        IS 'Consumers that a tenant has registered; tokens and keys may name others';
@@ -175,7 +175,7 @@ COMMENT ON COLUMN tiergate.consumers.tenant IS 'Tenant that it belongs to';
 COMMENT ON COLUMN tiergate.consumers.name   IS 'Name, as tokens and keys carry it';
 COMMENT ON COLUMN tiergate.consumers.labels IS 'Labels of the tenant, an object of strings';
 COMMENT ON CONSTRAINT consumers_name   ON tiergate.consumers IS 'a consumer name has 1 to 128 visible ASCII characters';
-COMMENT ON CONSTRAINT consumers_labels ON tiergate.consumers IS 'labels is an object';
+COMMENT ON CONSTRAINT consumers_labels ON tiergate.consumers IS 'labels is an object of strings, of at most 16384 bytes';
 
 
 CREATE TABLE tiergate.api_keys (
@@ -190,7 +190,8 @@ CREATE TABLE tiergate.api_keys (
     sha256     bytea       NOT NULL UNIQUE,
     CONSTRAINT api_keys_consumer CHECK (tiergate.is_consumer(consumer)),
     CONSTRAINT api_keys_sha256   CHECK (octet_length(sha256) = 32),
-    CONSTRAINT api_keys_scopes   CHECK (cardinality(scopes) <= 64 AND array_position(scopes, NULL) IS NULL)
+    CONSTRAINT api_keys_scopes   CHECK (scopes IS NULL OR
+        (cardinality(scopes) <= 64 AND tiergate.are_tokens(scopes, 128)))
 );
 
 CREATE INDEX api_keys_tenant ON tiergate.api_keys (tenant, consumer);
@@ -207,7 +208,7 @@ COMMENT ON COLUMN tiergate.api_keys.rotated_to IS 'Key that replaces it';
 COMMENT ON COLUMN tiergate.api_keys.sha256     IS 'SHA-256 of the key';
 COMMENT ON CONSTRAINT api_keys_consumer ON tiergate.api_keys IS 'a consumer name has 1 to 128 visible ASCII characters';
 COMMENT ON CONSTRAINT api_keys_sha256   ON tiergate.api_keys IS 'sha256 has 32 bytes';
-COMMENT ON CONSTRAINT api_keys_scopes   ON tiergate.api_keys IS 'scopes holds at most 64 strings';
+COMMENT ON CONSTRAINT api_keys_scopes   ON tiergate.api_keys IS 'scopes holds at most 64 strings of 1 to 128 bytes without blanks';
 
 
 CREATE TABLE tiergate.upstreams (
@@ -299,13 +300,16 @@ CREATE TABLE tiergate.routes (
     CONSTRAINT routes_path_type CHECK (path_type IN ('exact', 'prefix', 'regex')),
     CONSTRAINT routes_path      CHECK (octet_length(path) BETWEEN 1 AND 512 AND path !~ '[\x01-\x20\x7f]'
         AND (path_type = 'regex' OR (left(path, 1) = '/' AND path !~ '//|[?#\\]|/\.\.?(/|$)'))),
-    CONSTRAINT routes_methods   CHECK (cardinality(methods) BETWEEN 1 AND 16),
-    CONSTRAINT routes_headers   CHECK (jsonb_typeof(headers) = 'array'),
-    CONSTRAINT routes_hosts     CHECK (cardinality(hosts) BETWEEN 1 AND 16),
+    CONSTRAINT routes_methods   CHECK (methods IS NULL OR
+        (cardinality(methods) BETWEEN 1 AND 16 AND tiergate.are_methods(methods))),
+    CONSTRAINT routes_headers   CHECK (headers IS NULL OR tiergate.are_headers(headers)),
+    CONSTRAINT routes_hosts     CHECK (hosts IS NULL OR
+        (cardinality(hosts) BETWEEN 1 AND 16 AND tiergate.are_hostnames(hosts))),
     CONSTRAINT routes_auth      CHECK (auth IN ('required', 'optional', 'none')),
     CONSTRAINT routes_auth_methods CHECK (cardinality(auth_methods) > 0 AND auth_methods <@ '{jwt,api_key}'),
-    CONSTRAINT routes_scopes    CHECK (cardinality(scopes) <= 64 AND array_position(scopes, NULL) IS NULL),
-    CONSTRAINT routes_claims    CHECK (jsonb_typeof(claims) = 'array'),
+    CONSTRAINT routes_scopes    CHECK (scopes IS NULL OR
+        (cardinality(scopes) <= 64 AND tiergate.are_tokens(scopes, 128))),
+    CONSTRAINT routes_claims    CHECK (claims IS NULL OR tiergate.are_claims(claims)),
     CONSTRAINT routes_rewrite   CHECK (rewrite IN ('strip_prefix', 'replace_prefix', 'replace_path')),
     CONSTRAINT routes_rewrite_value CHECK (CASE
         WHEN rewrite IS NULL OR rewrite = 'strip_prefix' THEN rewrite_value IS NULL
@@ -350,13 +354,13 @@ COMMENT ON COLUMN tiergate.routes.websocket        IS 'Whether the connection ma
 COMMENT ON CONSTRAINT routes_name          ON tiergate.routes IS 'a name has lower-case letters, digits and inner -._, at most 63';
 COMMENT ON CONSTRAINT routes_path_type     ON tiergate.routes IS 'the path type is exact, prefix or regex';
 COMMENT ON CONSTRAINT routes_path          ON tiergate.routes IS 'a path has 1 to 512 bytes, begins with / and is normalised: no blanks, ?, #, backslash, // or dot segments';
-COMMENT ON CONSTRAINT routes_methods       ON tiergate.routes IS 'methods holds 1 to 16 methods';
-COMMENT ON CONSTRAINT routes_headers       ON tiergate.routes IS 'headers is an array of {name, type, value}';
+COMMENT ON CONSTRAINT routes_methods       ON tiergate.routes IS 'methods holds 1 to 16 request methods in capital letters';
+COMMENT ON CONSTRAINT routes_headers       ON tiergate.routes IS 'headers holds 1 to 16 of {name, type: exact or regex, value}';
 COMMENT ON CONSTRAINT routes_hosts         ON tiergate.routes IS 'hosts holds 1 to 16 hostnames';
 COMMENT ON CONSTRAINT routes_auth          ON tiergate.routes IS 'auth is required, optional or none';
 COMMENT ON CONSTRAINT routes_auth_methods  ON tiergate.routes IS 'auth methods are jwt and api_key';
-COMMENT ON CONSTRAINT routes_scopes        ON tiergate.routes IS 'scopes holds at most 64 strings';
-COMMENT ON CONSTRAINT routes_claims        ON tiergate.routes IS 'claims is an array of {name, values}';
+COMMENT ON CONSTRAINT routes_scopes        ON tiergate.routes IS 'scopes holds at most 64 strings of 1 to 128 bytes without blanks';
+COMMENT ON CONSTRAINT routes_claims        ON tiergate.routes IS 'claims holds at most 16 of {name, values}, with 1 to 64 values each';
 COMMENT ON CONSTRAINT routes_rewrite       ON tiergate.routes IS 'rewrite is strip_prefix, replace_prefix or replace_path';
 COMMENT ON CONSTRAINT routes_rewrite_value ON tiergate.routes IS 'replace_prefix and replace_path need a value that begins with /, strip_prefix takes none';
 COMMENT ON CONSTRAINT routes_rewrite_match ON tiergate.routes IS 'strip_prefix and replace_prefix need a path of type prefix';
