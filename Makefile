@@ -129,7 +129,7 @@ UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/un
 TEST_ENV = TIERGATE_BUILD=$(abspath $(BUILD)) PG_BINDIR=$(PG_BINDIR)
 TEST_NGINX = $(if $(filter yes,$(SANITIZERS)),$(abspath $(BUILD))/bin/nginx,$(NGINX))
 
-tests: $(UNIT) $(REPLAY)
+tests: $(UNIT) $(REPLAY) ;
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_SHARED) $(LIBTD) $(LIBTG)
 	@echo '  LD      $@'
@@ -163,10 +163,10 @@ check-tree:
 # Goals in front of the configured tree.
 
 deps:
-	@./configure --install-deps=$(or $(DEPS),all) --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=$(or $(DEPS),all) --deps-only
 
 check:
-	@./configure --install-deps=build,run,check --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,run,check --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build tests
 	@tests/tools/check $(BUILD) $(SUITES)
 
@@ -178,19 +178,19 @@ check-sanitize:
 	@tests/tools/check $(BUILD)/asan $(SANITIZE_SUITES)
 
 demo:
-	@./configure --install-deps=build,run --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,run --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
 	@BUILD=$(BUILD) examples/demo/run
 
 bench:
-	@./configure --install-deps=build,run,check,bench --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,run,check,bench --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
 	@BUILD=$(BUILD) tests/bench/run
 
 FUZZ_TIME ?= 60
 
 fuzz:
-	@./configure --install-deps=build,fuzz --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,fuzz --deps-only
 	@[ -f $(BUILD)/fuzz/config.mk ] || ./configure --builddir=$(BUILD)/fuzz --with-fuzzer
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD)/fuzz fuzz-targets
 	@tests/tools/run-fuzz $(BUILD)/fuzz $(FUZZ_TIME) $(TARGETS)
@@ -198,12 +198,12 @@ fuzz:
 fuzz-targets: $(FUZZ)
 
 lint:
-	@./configure --install-deps=build,lint --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,lint --deps-only
 	@$(MAKE) BUILD=$(BUILD) $(BUILD)/config.h
 	@tests/tools/lint $(BUILD)
 
 format:
-	@./configure --install-deps=lint --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=lint --deps-only
 	@tests/tools/lint --format
 
 clean:
