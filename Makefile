@@ -162,6 +162,9 @@ check-tree:
 
 # Goals in front of the configured tree.
 
+# The nginx that was found, for recipes of goals that configure first.
+BUILT_FOR = "$$(sed -n 's/^NGINX = //p' $(BUILD)/config.mk)"
+
 deps:
 	@./configure --builddir=$(BUILD) --install-deps=$(or $(DEPS),all) --deps-only
 
@@ -180,12 +183,12 @@ check-sanitize:
 demo:
 	@./configure --builddir=$(BUILD) --install-deps=build,run --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
-	@BUILD=$(BUILD) examples/demo/run
+	@BUILD=$(abspath $(BUILD)) NGINX=$(BUILT_FOR) examples/demo/run
 
 bench:
 	@./configure --builddir=$(BUILD) --install-deps=build,run,check,bench --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
-	@BUILD=$(BUILD) tests/bench/run
+	@BUILD=$(abspath $(BUILD)) NGINX=$(BUILT_FOR) tests/bench/run
 
 FUZZ_TIME ?= 60
 

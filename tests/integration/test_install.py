@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""make install: all of it, below DESTDIR, with every placeholder filled in."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from support import process
+
+CONFIG = dict(re.findall(r"^(\w+) = ?(.*)$", (process.BUILD / "config.mk").read_text(), re.M))
+
+
+@pytest.fixture(scope="module")
+def installed():
+    dest = process.folder("install")
+    subprocess.run([process.ROOT / "packaging" / "install", process.BUILD, dest],
+                   check=True, stdout=subprocess.DEVNULL)
+    yield dest
+    shutil.rmtree(dest.resolve())
+    if dest.is_symlink():
+        dest.unlink()
+
+
+def below(dest, path):
+    return dest / path.lstrip("/")
+
+
+@pytest.mark.parametrize("path", [
+    "{PREFIX}/bin/tenantd",
+    "{MODULEDIR}/ngx_http_tenant_module.so",
+    "{PREFIX}/share/tiergate/sql/0001_foundation.sql",
+    "{PREFIX}/share/tiergate/openapi.yaml",
+    "{PREFIX}/share/man/man8/tenantd.8",
+    "{PREFIX}/lib/systemd/system/tiergate-tenantd.service",
+    "{PREFIX}/lib/systemd/system/tiergate-gateway.service",
+    "{PREFIX}/lib/sysusers.d/tiergate.conf",
+    "{SYSCONFDIR}/tiergate/tenantd.ini.example",
+    "{SYSCONFDIR}/tiergate/gateway.conf.example",
+])
+def test_is_there(installed, path):
+    assert below(installed, path.format(**CONFIG)).stat().st_size > 0
+
+
+def test_every_migration(installed):
+    sql = below(installed, f"{CONFIG['PREFIX']}/share/tiergate/sql")
+    assert sorted(os.listdir(sql)) == sorted(
+        p.name for p in (process.ROOT / "sql").glob("[0-9]*.sql"))
+
+
+def test_no_placeholder_left(installed):
+    texts = [p for p in pathlib.Path(installed.resolve()).rglob("*")
+             if p.is_file() and p.suffix in (".service", ".conf", ".example", ".8")]
+    assert texts
+    for path in texts:
+        assert not re.search(r"@[a-z]+@", path.read_text()), path
+
+
+def test_operators_files_stay(installed):
+    own = below(installed, f"{CONFIG['SYSCONFDIR']}/tiergate/tenantd.ini")
+    own.write_text("mine\n")
+    subprocess.run([process.ROOT / "packaging" / "install", process.BUILD, installed],
+                   check=True, stdout=subprocess.DEVNULL)
+    assert own.read_text() == "mine\n"
+
+
+def test_example_loads_the_installed_module(installed):
+    text = below(installed, f"{CONFIG['SYSCONFDIR']}/tiergate/gateway.conf.example").read_text()
+    assert f"load_module {CONFIG['MODULEDIR']}/ngx_http_tenant_module.so;" in text
+
+
+@pytest.mark.parametrize("unit", ["tenantd", "gateway"])
+def test_units_are_valid(installed, tmp_path, unit):
+    """systemd reads them without a word; what they start stands elsewhere here."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze here")
+    name = f"tiergate-{unit}.service"
+    text = below(installed, f"{CONFIG['PREFIX']}/lib/systemd/system/{name}").read_text()
+    text = re.sub(r"^(Exec\w+)=.*", r"\1=/bin/true", text, flags=re.M)
+    text = re.sub(r"^Documentation=.*\n", "", text, flags=re.M)
+    (tmp_path / name).write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / name],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
