@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <sys/random.h>
 
 #include <openssl/crypto.h>
 
 #include "tg_compile_internal.h"
+#include "tg_hash.h"
 
 #define TGC_FIRST_BYTES    4096
 #define TGC_FIRST_STRINGS  128
@@ -50,11 +50,27 @@ tgc_in_index(tg_compiler_t *c, size_t index)
 }
 
 
+/* Secret, so that no document can be written to make its strings collide.  What
+ * comes out does not depend on it. */
+static uint64_t
+tgc_seed(void)
+{
+    static uint64_t  seed;
+
+    if (seed == 0 && getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0) {
+        seed = 1;
+    }
+
+    return seed;
+}
+
+
 int
 tgc_init(tg_compiler_t *c, const uint8_t *secret_key, tg_error_t *err)
 {
     memset(c, 0, sizeof(*c));
 
+    c->seed = tgc_seed();
     c->secret_key = secret_key;
     c->err = err;
     c->capacity = TGC_FIRST_BYTES;
@@ -170,7 +186,7 @@ tgc_place(const tg_compiler_t *c, const void *s, size_t len)
     uint32_t         i;
     const tg_ref_t  *ref;
 
-    i = (uint32_t) XXH3_64bits(s, len);
+    i = (uint32_t) tg_hash(s, len, c->seed);
 
     for (i &= c->strings_mask; ; i = (i + 1) & c->strings_mask) {
         ref = &c->strings[i];

@@ -28,6 +28,7 @@ typedef struct {
     tg_ref_t       *strings;        /* hash table; off 0: a free place */
     uint32_t        strings_mask;
     uint32_t        strings_n;
+    uint64_t        seed;
 
     const uint8_t  *secret_key;
     tg_error_t     *err;

@@ -7,10 +7,10 @@
 #define PCRE2_CODE_UNIT_WIDTH  8
 #include <pcre2.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <sys/random.h>
 
 #include "tg_block.h"
+#include "tg_hash.h"
 #include "tg_regex.h"
 
 /* Entries of one set: a pattern is looked for only in these. */
@@ -36,6 +36,7 @@ static struct {
     pcre2_match_context  *context;
     pcre2_match_data     *match;        /* one pair: only yes or no is asked */
     uint64_t              clock;
+    uint64_t              seed;     /* secret: nobody can aim at a set */
     size_t                cached;
     size_t                compiled;
 } cache;
@@ -87,6 +88,10 @@ static int
 tg_regex_init(void)
 {
     if (cache.entry == NULL) {
+        if (getrandom(&cache.seed, sizeof(cache.seed), GRND_NONBLOCK) < 0) {
+            cache.seed = (uintptr_t) &cache.seed;
+        }
+
         cache.entry = calloc(TG_REGEX_CACHE, sizeof(tg_regex_entry_t));
     }
 
@@ -162,7 +167,7 @@ tg_regex_find(const char *pattern, size_t len)
     uint64_t           hash;
     tg_regex_entry_t  *entry, *oldest;
 
-    hash = XXH3_64bits(pattern, len);
+    hash = tg_hash(pattern, len, cache.seed);
     entry = &cache.entry[(hash % TG_REGEX_SETS) * TG_REGEX_WAYS];
     oldest = entry;
 
