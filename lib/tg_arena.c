@@ -1,51 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/*
- * Page numbers in lists are one more than the page, so that 0 ends a list.
- *
- * A run of pages is free, a slab, or one large object.  The first page of a run
- * and the last page of a free one tell its length; the other pages of a run in
- * use point to the first.  What other descriptors say is void.
- */
+/* The slabs of an arena; the heap that their pages come from is
+ * tg_arena_heap.c. */
 
 #include <string.h>
 
-#include "tg_arena.h"
-
-#define TG_ARENA_CLASSES  113
-#define TG_ARENA_BINS     28
-#define TG_ARENA_TRIES    8         /* runs looked at for a close fit */
-
-typedef enum {
-    TG_PAGE_FREE = 0,
-    TG_PAGE_SLAB,
-    TG_PAGE_LARGE,
-    TG_PAGE_BODY            /* n is the first page of the run */
-} tg_page_e;
-
-typedef struct {
-    uint8_t   kind;         /* tg_page_e */
-    uint8_t   class;        /* of a slab */
-    uint16_t  used;         /* objects of a slab that are allocated */
-    uint16_t  free;         /* first freed object, plus one; linked through
-                             * their first two bytes */
-    uint16_t  fresh;        /* objects from here on were never handed out */
-    uint32_t  n;            /* pages */
-    uint32_t  prev;         /* in the bin or in the class's list of slabs that */
-    uint32_t  next;         /* have room */
-} tg_page_t;
-
-struct tg_arena_s {
-    uint64_t  used;
-    uint32_t  npages;
-    uint32_t  free_pages;
-    uint32_t  first;                        /* bytes to the first page */
-    uint32_t  bins;                         /* bit mask of those not empty */
-    uint32_t  bin[TG_ARENA_BINS];           /* free runs by log2 of length */
-    uint32_t  partial[TG_ARENA_CLASSES];    /* slabs that have room */
-    uint8_t   slab_pages[TG_ARENA_CLASSES];
-    tg_page_t page[];
-};
+#include "tg_arena_private.h"
 
 
 static inline char *
@@ -55,238 +15,40 @@ tg_page_address(const tg_arena_t *a, uint32_t page)
 }
 
 
+/* The page that p lies in; npages: none. */
 static inline uint32_t
-tg_log2(uint32_t n)
+tg_page_of(const tg_arena_t *a, const void *p)
 {
-    return 31 - (uint32_t) __builtin_clz(n);
+    uintptr_t  first = (uintptr_t) a + a->first;
+
+    if ((uintptr_t) p < first
+        || ((uintptr_t) p - first) / TG_ARENA_PAGE >= a->npages)
+    {
+        return a->npages;
+    }
+
+    return (uint32_t) (((uintptr_t) p - first) / TG_ARENA_PAGE);
 }
 
 
-/* 8; 16 to 256 by 16; then 16 steps for each doubling. */
-static uint32_t
+static inline uint32_t
 tg_class_of(size_t size)
 {
-    uint32_t  k;
-
-    if (size <= 8) {
-        return 0;
-    }
-
-    if (size <= 256) {
-        return (uint32_t) (size + 15) / 16;
-    }
-
-    k = tg_log2((uint32_t) size - 1);
-
-    return 17 + (k - 8) * 16
-           + (((uint32_t) size - 1 - (1u << k)) >> (k - 4));
+    return (size <= 8) ? 0 : (uint32_t) (size + 15) / 16;
 }
 
 
-static uint32_t
+static inline uint32_t
 tg_class_size(uint32_t class)
 {
-    uint32_t  k;
-
-    if (class == 0) {
-        return 8;
-    }
-
-    if (class <= 16) {
-        return class * 16;
-    }
-
-    k = 8 + (class - 17) / 16;
-
-    return (1u << k) + (((class - 17) % 16 + 1) << (k - 4));
-}
-
-
-/* The fewest pages whose tail wastes at most 1/share, or the least wasteful. */
-static uint8_t
-tg_slab_pages(uint32_t size, uint32_t max, uint32_t share)
-{
-    uint32_t  n, best, waste, least;
-
-    best = 0;
-    least = UINT32_MAX;
-
-    for (n = (size + TG_ARENA_PAGE - 1) / TG_ARENA_PAGE; n <= max; n++) {
-        waste = n * TG_ARENA_PAGE % size;
-
-        if (waste * share <= n * TG_ARENA_PAGE) {
-            return (uint8_t) n;
-        }
-
-        if (waste * 256 / n < least) {
-            least = waste * 256 / n;
-            best = n;
-        }
-    }
-
-    return (uint8_t) best;
-}
-
-
-static void
-tg_pages_push(tg_arena_t *a, uint32_t *head, uint32_t page)
-{
-    a->page[page].prev = 0;
-    a->page[page].next = *head;
-
-    if (*head) {
-        a->page[*head - 1].prev = page + 1;
-    }
-
-    *head = page + 1;
-}
-
-
-static void
-tg_pages_remove(tg_arena_t *a, uint32_t *head, uint32_t page)
-{
-    tg_page_t  *d = &a->page[page];
-
-    if (d->prev) {
-        a->page[d->prev - 1].next = d->next;
-    } else {
-        *head = d->next;
-    }
-
-    if (d->next) {
-        a->page[d->next - 1].prev = d->prev;
-    }
-}
-
-
-static void
-tg_run_push(tg_arena_t *a, uint32_t page, uint32_t n)
-{
-    uint32_t  bin = tg_log2(n);
-
-    a->page[page].kind = TG_PAGE_FREE;
-    a->page[page].n = n;
-    a->page[page + n - 1].kind = TG_PAGE_FREE;
-    a->page[page + n - 1].n = n;
-
-    tg_pages_push(a, &a->bin[bin], page);
-    a->bins |= 1u << bin;
-    a->free_pages += n;
-}
-
-
-static void
-tg_run_remove(tg_arena_t *a, uint32_t page)
-{
-    uint32_t  bin = tg_log2(a->page[page].n);
-
-    tg_pages_remove(a, &a->bin[bin], page);
-
-    if (a->bin[bin] == 0) {
-        a->bins &= ~(1u << bin);
-    }
-
-    a->free_pages -= a->page[page].n;
-}
-
-
-/* The closest fit among the first few of n's own bin, then any longer run, then
- * whatever else of the bin fits. */
-static uint32_t
-tg_run_find(const tg_arena_t *a, uint32_t n)
-{
-    uint32_t  bin, link, best, tries, longer;
-
-    bin = tg_log2(n);
-    best = 0;
-    tries = 0;
-
-    for (link = a->bin[bin]; link; link = a->page[link - 1].next) {
-        if (a->page[link - 1].n >= n
-            && (best == 0 || a->page[link - 1].n < a->page[best - 1].n))
-        {
-            best = link;
-        }
-
-        if (++tries == TG_ARENA_TRIES) {
-            break;
-        }
-    }
-
-    longer = a->bins & ~((2u << bin) - 1);
-
-    if (best == 0 && longer) {
-        best = a->bin[__builtin_ctz(longer)];
-    }
-
-    while (best == 0 && link) {
-        best = (a->page[link - 1].n >= n) ? link : 0;
-        link = a->page[link - 1].next;
-    }
-
-    return best;
-}
-
-
-/* Returns the first page plus one, or 0. */
-static uint32_t
-tg_run_alloc(tg_arena_t *a, uint32_t n, tg_page_e kind)
-{
-    uint32_t  i, page, rest;
-
-    page = tg_run_find(a, n);
-    if (page == 0) {
-        return 0;
-    }
-
-    page--;
-    rest = a->page[page].n - n;
-    tg_run_remove(a, page);
-
-    if (rest) {
-        tg_run_push(a, page + n, rest);
-    }
-
-    a->page[page].n = n;
-    a->page[page].kind = (uint8_t) kind;
-
-    for (i = 1; i < n; i++) {
-        a->page[page + i].n = page;
-        a->page[page + i].kind = TG_PAGE_BODY;
-    }
-
-    return page + 1;
-}
-
-
-static void
-tg_run_free(tg_arena_t *a, uint32_t page)
-{
-    uint32_t  n, before;
-
-    n = a->page[page].n;
-    a->page[page].kind = TG_PAGE_FREE;
-
-    if (page + n < a->npages && a->page[page + n].kind == TG_PAGE_FREE) {
-        tg_run_remove(a, page + n);
-        n += a->page[page + n].n;
-    }
-
-    if (page > 0 && a->page[page - 1].kind == TG_PAGE_FREE) {
-        before = a->page[page - 1].n;
-        page -= before;
-        n += before;
-        tg_run_remove(a, page);
-    }
-
-    tg_run_push(a, page, n);
+    return class ? class * 16 : 8;
 }
 
 
 static inline uint32_t
 tg_slab_objects(const tg_page_t *d)
 {
-    return d->n * TG_ARENA_PAGE / tg_class_size(d->class);
+    return TG_SLAB_ROOM / tg_class_size(d->class);
 }
 
 
@@ -298,55 +60,91 @@ tg_slab_object(const tg_arena_t *a, uint32_t page, uint32_t i)
 }
 
 
-static uint32_t
-tg_slab_create(tg_arena_t *a, uint32_t class)
+static void
+tg_partial_add(tg_arena_t *a, uint32_t page)
 {
-    uint32_t    link;
-    tg_page_t  *d;
+    tg_page_t  *d = &a->page[page];
+    uint32_t   *head = &a->partial[d->class];
 
-    link = tg_run_alloc(a, a->slab_pages[class], TG_PAGE_SLAB);
+    d->prev = 0;
+    d->next = *head;
 
-    if (link) {
-        d = &a->page[link - 1];
-        d->class = (uint8_t) class;
-        d->used = 0;
-        d->free = 0;
-        d->fresh = 0;
-        tg_pages_push(a, &a->partial[class], link - 1);
+    if (*head) {
+        a->page[*head - 1].prev = page + 1;
     }
 
-    return link;
+    *head = page + 1;
+}
+
+
+static void
+tg_partial_remove(tg_arena_t *a, uint32_t page)
+{
+    tg_page_t  *d = &a->page[page];
+
+    if (d->prev) {
+        a->page[d->prev - 1].next = d->next;
+    } else {
+        a->partial[d->class] = d->next;
+    }
+
+    if (d->next) {
+        a->page[d->next - 1].prev = d->prev;
+    }
+}
+
+
+static int
+tg_slab_create(tg_arena_t *a, uint32_t class)
+{
+    void       *p;
+    uint32_t    page;
+    tg_page_t  *d;
+
+    p = tg_heap_alloc(a, TG_SLAB_ROOM, TG_ARENA_PAGE);
+    if (p == NULL) {
+        return -1;
+    }
+
+    page = tg_page_of(a, p);
+    d = &a->page[page];
+
+    d->class = (uint8_t) class;
+    d->used = 0;
+    d->free = 0;
+    d->fresh = 0;
+    d->slab = 1;
+
+    tg_partial_add(a, page);
+
+    return 0;
 }
 
 
 static void *
 tg_slab_alloc(tg_arena_t *a, uint32_t class)
 {
-    uint32_t    link;
+    uint32_t    page;
     uint16_t   *p;
     tg_page_t  *d;
 
-    link = a->partial[class];
-
-    if (link == 0) {
-        link = tg_slab_create(a, class);
-        if (link == 0) {
-            return NULL;
-        }
+    if (a->partial[class] == 0 && tg_slab_create(a, class) != 0) {
+        return NULL;
     }
 
-    d = &a->page[link - 1];
+    page = a->partial[class] - 1;
+    d = &a->page[page];
 
     if (d->free) {
-        p = tg_slab_object(a, link - 1, d->free - 1u);
+        p = tg_slab_object(a, page, d->free - 1u);
         d->free = *p;
     } else {
-        p = tg_slab_object(a, link - 1, d->fresh);
+        p = tg_slab_object(a, page, d->fresh);
         d->fresh++;
     }
 
     if (++d->used == tg_slab_objects(d)) {
-        tg_pages_remove(a, &a->partial[class], link - 1);
+        tg_partial_remove(a, page);
     }
 
     a->used += tg_class_size(class);
@@ -362,16 +160,16 @@ tg_slab_free(tg_arena_t *a, uint32_t page, void *p)
     tg_page_t  *d = &a->page[page];
 
     size = tg_class_size(d->class);
-
-    if (d->used-- == tg_slab_objects(d)) {
-        tg_pages_push(a, &a->partial[d->class], page);
-    }
-
     a->used -= size;
 
+    if (d->used-- == tg_slab_objects(d)) {
+        tg_partial_add(a, page);
+    }
+
     if (d->used == 0) {
-        tg_pages_remove(a, &a->partial[d->class], page);
-        tg_run_free(a, page);
+        tg_partial_remove(a, page);
+        d->slab = 0;
+        tg_heap_free(a, tg_page_address(a, page));
         return;
     }
 
@@ -384,18 +182,17 @@ tg_arena_t *
 tg_arena_create(void *base, size_t size)
 {
     size_t       first, n;
-    uint32_t     i;
     uintptr_t    start = (uintptr_t) base;
     tg_arena_t  *a = base;
 
     n = size / (TG_ARENA_PAGE + sizeof(tg_page_t));
 
     for ( ;; n--) {
-        if (n == 0 || n > UINT32_MAX / 2) {
+        if (n == 0 || n >= UINT32_MAX / (TG_ARENA_PAGE / TG_HEAP_UNIT) / 2) {
             return NULL;
         }
 
-        first = sizeof(tg_arena_t) + n * sizeof(tg_page_t);
+        first = sizeof(tg_arena_t) + n * sizeof(tg_page_t) + TG_HEAP_HEADER;
         first = ((start + first + TG_ARENA_PAGE - 1)
                  & ~(uintptr_t) (TG_ARENA_PAGE - 1)) - start;
 
@@ -409,73 +206,35 @@ tg_arena_create(void *base, size_t size)
     a->npages = (uint32_t) n;
     a->first = (uint32_t) first;
 
-    /* a small arena cannot afford long slabs, a large one wasteful ones */
-    for (i = 0; i < TG_ARENA_CLASSES; i++) {
-        a->slab_pages[i] = (n < 4096) ? tg_slab_pages(tg_class_size(i), 8, 12)
-                                      : tg_slab_pages(tg_class_size(i), 16, 40);
-    }
-
-    tg_run_push(a, 0, a->npages);
+    tg_heap_create(a);
 
     return a;
 }
 
 
 void *
+tg_arena_alloc_aligned(tg_arena_t *a, size_t size, size_t align)
+{
+    void  *p;
+
+    p = tg_heap_alloc(a, size, align);
+
+    if (p) {
+        a->used += tg_heap_size_of(a, p);
+    }
+
+    return p;
+}
+
+
+void *
 tg_arena_alloc(tg_arena_t *a, size_t size)
 {
-    uint32_t  link;
-    uint64_t  n;
-
     if (size <= TG_ARENA_SMALL) {
         return tg_slab_alloc(a, tg_class_of(size));
     }
 
-    n = (size - 1) / TG_ARENA_PAGE + 1;
-
-    if (n > a->npages) {
-        return NULL;
-    }
-
-    link = tg_run_alloc(a, (uint32_t) n, TG_PAGE_LARGE);
-    if (link == 0) {
-        return NULL;
-    }
-
-    a->used += n * TG_ARENA_PAGE;
-
-    return tg_page_address(a, link - 1);
-}
-
-
-/* First page of the run in use that p lies in, plus one; 0: none. */
-static uint32_t
-tg_arena_run(const tg_arena_t *a, const void *p)
-{
-    size_t    offset;
-    uint32_t  page;
-
-    offset = (size_t) ((uintptr_t) p - (uintptr_t) a - a->first);
-
-    if ((uintptr_t) p < (uintptr_t) a + a->first
-        || offset / TG_ARENA_PAGE >= a->npages)
-    {
-        return 0;
-    }
-
-    page = (uint32_t) (offset / TG_ARENA_PAGE);
-
-    if (a->page[page].kind == TG_PAGE_BODY) {
-        page = a->page[page].n;
-    }
-
-    if (a->page[page].kind != TG_PAGE_SLAB
-        && a->page[page].kind != TG_PAGE_LARGE)
-    {
-        return 0;
-    }
-
-    return page + 1;
+    return tg_arena_alloc_aligned(a, size, TG_HEAP_UNIT);
 }
 
 
@@ -488,56 +247,41 @@ tg_arena_free(tg_arena_t *a, void *p)
         return;
     }
 
-    page = tg_arena_run(a, p) - 1;
+    page = tg_page_of(a, p);
 
-    if (a->page[page].kind == TG_PAGE_SLAB) {
+    if (a->page[page].slab) {
         tg_slab_free(a, page, p);
         return;
     }
 
-    a->used -= (uint64_t) a->page[page].n * TG_ARENA_PAGE;
-    tg_run_free(a, page);
-}
-
-
-void *
-tg_arena_object(const tg_arena_t *a, const void *p)
-{
-    size_t            i;
-    uint32_t          link;
-    const tg_page_t  *d;
-
-    link = tg_arena_run(a, p);
-    if (link == 0) {
-        return NULL;
-    }
-
-    d = &a->page[link - 1];
-
-    if (d->kind == TG_PAGE_LARGE) {
-        return tg_page_address(a, link - 1);
-    }
-
-    i = (size_t) ((const char *) p - tg_page_address(a, link - 1))
-        / tg_class_size(d->class);
-
-    return (i < d->fresh) ? tg_slab_object(a, link - 1, (uint32_t) i) : NULL;
+    a->used -= tg_heap_size_of(a, p);
+    tg_heap_free(a, p);
 }
 
 
 size_t
 tg_arena_size_of(const tg_arena_t *a, const void *p)
 {
+    size_t            offset;
+    uint32_t          page, size;
     const tg_page_t  *d;
 
-    if (p == NULL || tg_arena_object(a, p) != p) {
+    page = tg_page_of(a, p);
+
+    if (page == a->npages) {
         return 0;
     }
 
-    d = &a->page[tg_arena_run(a, p) - 1];
+    d = &a->page[page];
 
-    return (d->kind == TG_PAGE_SLAB) ? tg_class_size(d->class)
-                                     : (size_t) d->n * TG_ARENA_PAGE;
+    if (!d->slab) {
+        return tg_heap_size_of(a, p);
+    }
+
+    size = tg_class_size(d->class);
+    offset = (size_t) ((const char *) p - tg_page_address(a, page));
+
+    return (offset % size == 0 && offset / size < d->fresh) ? size : 0;
 }
 
 
@@ -558,28 +302,33 @@ tg_arena_used(const tg_arena_t *a)
 uint64_t
 tg_arena_unused(const tg_arena_t *a)
 {
-    return (uint64_t) a->free_pages * TG_ARENA_PAGE;
+    return a->heap.unused;
 }
+
+
+/* One bit for each 8 bytes: a page has TG_MARK_WORDS of them. */
+#define TG_MARK_UNIT   8
+#define TG_MARK_WORDS  (TG_ARENA_PAGE / TG_MARK_UNIT / 64)
 
 
 size_t
 tg_arena_marks_size(const tg_arena_t *a)
 {
-    return (size_t) a->npages * (TG_ARENA_PAGE / 8 / 8);
+    return (size_t) a->npages * TG_MARK_WORDS * sizeof(uint64_t);
 }
 
 
 static inline size_t
-tg_arena_bit(const tg_arena_t *a, const void *p)
+tg_mark_bit(const tg_arena_t *a, const void *p)
 {
-    return (size_t) ((uintptr_t) p - (uintptr_t) a - a->first) / 8;
+    return (size_t) ((uintptr_t) p - (uintptr_t) a - a->first) / TG_MARK_UNIT;
 }
 
 
-int
-tg_arena_marked(const tg_arena_t *a, const uint64_t *marks, const void *p)
+static inline int
+tg_is_marked(const tg_arena_t *a, const uint64_t *marks, const void *p)
 {
-    size_t  bit = tg_arena_bit(a, p);
+    size_t  bit = tg_mark_bit(a, p);
 
     return (int) (marks[bit / 64] >> (bit % 64) & 1);
 }
@@ -594,27 +343,12 @@ tg_arena_mark(const tg_arena_t *a, uint64_t *marks, const void *p)
         return -1;
     }
 
-    if (tg_arena_marked(a, marks, p)) {
+    if (tg_is_marked(a, marks, p)) {
         return 1;
     }
 
-    bit = tg_arena_bit(a, p);
+    bit = tg_mark_bit(a, p);
     marks[bit / 64] |= 1ull << (bit % 64);
-
-    return 0;
-}
-
-
-static int
-tg_pages_marked(const uint64_t *marks, uint32_t page, uint32_t n)
-{
-    size_t  i, words = TG_ARENA_PAGE / 8 / 64;
-
-    for (i = (size_t) page * words; i < ((size_t) page + n) * words; i++) {
-        if (marks[i]) {
-            return 1;
-        }
-    }
 
     return 0;
 }
@@ -634,7 +368,7 @@ tg_slab_rebuild(tg_arena_t *a, const uint64_t *marks, uint32_t page)
     for (i = d->fresh; i-- > 0; ) {
         p = tg_slab_object(a, page, i);
 
-        if (tg_arena_marked(a, marks, p)) {
+        if (tg_is_marked(a, marks, p)) {
             d->used++;
             continue;
         }
@@ -642,71 +376,68 @@ tg_slab_rebuild(tg_arena_t *a, const uint64_t *marks, uint32_t page)
         *p = d->free;
         d->free = (uint16_t) (i + 1);
     }
+
+    if (d->used < tg_slab_objects(d)) {
+        tg_partial_add(a, page);
+    }
+
+    a->used += (uint64_t) d->used * tg_class_size(d->class);
+    tg_heap_keep(a, tg_page_address(a, page));
 }
 
 
-/* Pages that the live run at page takes; 0: nothing alive there.  The rest of a
- * descriptor means something only if there is: its slab may be half made. */
-static uint32_t
-tg_run_rebuild(tg_arena_t *a, const uint64_t *marks, uint32_t page)
+static void
+tg_page_rebuild(tg_arena_t *a, const uint64_t *marks, uint32_t page)
 {
-    tg_page_t  *d = &a->page[page];
+    char            *p;
+    uint32_t         i;
+    uint64_t         bits, any;
+    const uint64_t  *word = marks + (size_t) page * TG_MARK_WORDS;
 
-    if (d->kind == TG_PAGE_LARGE
-        && tg_arena_marked(a, marks, tg_page_address(a, page)))
-    {
-        a->used += (uint64_t) d->n * TG_ARENA_PAGE;
-        return d->n;
+    any = 0;
+    for (i = 0; i < TG_MARK_WORDS; i++) {
+        any |= word[i];
     }
 
-    if (d->kind != TG_PAGE_SLAB || d->n > a->npages - page
-        || !tg_pages_marked(marks, page, d->n))
-    {
-        return 0;
+    /* without a live object a slab may be half made: then it is none */
+
+    if (!any) {
+        a->page[page].slab = 0;
+        return;
     }
 
-    tg_slab_rebuild(a, marks, page);
-    a->used += (uint64_t) d->used * tg_class_size(d->class);
-
-    if (d->used < tg_slab_objects(d)) {
-        tg_pages_push(a, &a->partial[d->class], page);
+    if (a->page[page].slab) {
+        tg_slab_rebuild(a, marks, page);
+        return;
     }
 
-    return d->n;
+    for (i = 0; i < TG_MARK_WORDS; i++) {
+        for (bits = word[i]; bits; bits &= bits - 1) {
+            p = tg_page_address(a, page)
+                + (i * 64 + (uint32_t) __builtin_ctzll(bits)) * TG_MARK_UNIT;
+
+            a->used += tg_heap_size_of(a, p);
+            tg_heap_keep(a, p);
+        }
+    }
 }
 
 
 void
 tg_arena_rebuild(tg_arena_t *a, const uint64_t *marks)
 {
-    uint32_t  n, page, idle;
+    uint32_t  page;
 
     a->used = 0;
-    a->free_pages = 0;
-    a->bins = 0;
-    memset(a->bin, 0, sizeof(a->bin));
     memset(a->partial, 0, sizeof(a->partial));
 
-    idle = 0;
+    tg_heap_rebuild_begin(a);
 
-    for (page = 0; page < a->npages; page += n ? n : 1) {
-        n = tg_run_rebuild(a, marks, page);
-
-        if (n == 0) {
-            a->page[page].kind = TG_PAGE_FREE;
-            idle++;
-            continue;
-        }
-
-        if (idle) {
-            tg_run_push(a, page - idle, idle);
-            idle = 0;
-        }
+    for (page = 0; page < a->npages; page++) {
+        tg_page_rebuild(a, marks, page);
     }
 
-    if (idle) {
-        tg_run_push(a, page - idle, idle);
-    }
+    tg_heap_rebuild_end(a);
 }
 
 
@@ -716,8 +447,9 @@ tg_slab_check(const tg_arena_t *a, uint32_t page)
     uint32_t          i, n;
     const tg_page_t  *d = &a->page[page];
 
-    if (d->class >= TG_ARENA_CLASSES || d->n != a->slab_pages[d->class]
-        || d->used == 0 || d->fresh > tg_slab_objects(d))
+    if (d->class >= TG_SLAB_CLASSES || d->used == 0
+        || d->fresh > tg_slab_objects(d)
+        || tg_heap_size_of(a, tg_page_address(a, page)) != TG_ARENA_PAGE)
     {
         return -1;
     }
@@ -729,21 +461,13 @@ tg_slab_check(const tg_arena_t *a, uint32_t page)
         }
     }
 
-    for (i = 1; i < d->n; i++) {
-        if (a->page[page + i].kind != TG_PAGE_BODY
-            || a->page[page + i].n != page)
-        {
-            return -1;
-        }
-    }
-
     return (n + d->used == d->fresh) ? 0 : -1;
 }
 
 
-/* Elements of all lists of one kind, or -1: one of them is in the wrong list. */
+/* Slabs in lists, or -1: one of them is in the wrong list. */
 static int64_t
-tg_lists_check(const tg_arena_t *a, tg_page_e kind)
+tg_partial_check(const tg_arena_t *a)
 {
     int64_t           n;
     uint32_t          i, link;
@@ -751,17 +475,11 @@ tg_lists_check(const tg_arena_t *a, tg_page_e kind)
 
     n = 0;
 
-    for (i = 0; i < (kind == TG_PAGE_FREE ? TG_ARENA_BINS : TG_ARENA_CLASSES);
-         i++)
-    {
-        link = (kind == TG_PAGE_FREE) ? a->bin[i] : a->partial[i];
-
-        for ( /* void */ ; link; link = d->next) {
+    for (i = 0; i < TG_SLAB_CLASSES; i++) {
+        for (link = a->partial[i]; link; link = d->next) {
             d = &a->page[link - 1];
 
-            if (d->kind != kind || ++n > a->npages
-                || (kind == TG_PAGE_FREE ? tg_log2(d->n) : d->class) != i)
-            {
+            if (!d->slab || d->class != i || ++n > a->npages) {
                 return -1;
             }
         }
@@ -774,47 +492,33 @@ tg_lists_check(const tg_arena_t *a, tg_page_e kind)
 int
 tg_arena_check(const tg_arena_t *a)
 {
-    int64_t           runs, partial;
-    uint32_t          page, idle;
-    uint64_t          used;
+    int64_t           partial;
+    uint32_t          page;
+    uint64_t          chunks, used;
     const tg_page_t  *d;
 
-    used = 0;
-    idle = 0;
-    runs = 0;
-    partial = 0;
-
-    for (page = 0; page < a->npages; page += d->n) {
-        d = &a->page[page];
-
-        if (d->n == 0 || d->n > a->npages - page) {
-            return -1;
-        }
-
-        if (d->kind == TG_PAGE_FREE) {
-            if (a->page[page + d->n - 1].n != d->n
-                || (page && a->page[page - 1].kind == TG_PAGE_FREE))
-            {
-                return -1;
-            }
-
-            idle += d->n;
-            runs++;
-
-        } else if (d->kind == TG_PAGE_LARGE) {
-            used += (uint64_t) d->n * TG_ARENA_PAGE;
-
-        } else if (d->kind == TG_PAGE_SLAB && tg_slab_check(a, page) == 0) {
-            used += (uint64_t) d->used * tg_class_size(d->class);
-            partial += (d->used < tg_slab_objects(d));
-
-        } else {
-            return -1;
-        }
+    if (tg_heap_check(a, &chunks) != 0) {
+        return -1;
     }
 
-    return (used == a->used && idle == a->free_pages
-            && runs == tg_lists_check(a, TG_PAGE_FREE)
-            && partial == tg_lists_check(a, TG_PAGE_SLAB))
-           ? 0 : -1;
+    partial = 0;
+    used = chunks;
+
+    for (page = 0; page < a->npages; page++) {
+        d = &a->page[page];
+
+        if (!d->slab) {
+            continue;
+        }
+
+        if (tg_slab_check(a, page) != 0) {
+            return -1;
+        }
+
+        used += (uint64_t) d->used * tg_class_size(d->class);
+        used -= TG_ARENA_PAGE;
+        partial += (d->used < tg_slab_objects(d));
+    }
+
+    return (used == a->used && partial == tg_partial_check(a)) ? 0 : -1;
 }

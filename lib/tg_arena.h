@@ -3,18 +3,18 @@
 /*
  * The allocator inside a piece of shared memory.
  *
- *  1. Memory is pages of 4 KiB, each with a descriptor.  Objects up to
- *     TG_ARENA_SMALL bytes share a slab: a run of pages cut into objects of one
- *     size class.  Larger ones get a run of pages of their own.
- *  2. Objects carry no header.  Sizes are rounded up to 8, multiples of 16, and
- *     beyond 256 bytes by at most 1/16.
- *  3. Alignment is 16 (8 for objects up to 8 bytes), and 64 for sizes that are
- *     a multiple of 64, up to 1024.
- *  4. Nothing in it is a pointer: it works at any address, provided that the
+ *  1. Objects up to TG_ARENA_SMALL bytes lie in slabs: pages of 4 KiB, cut into
+ *     objects of one size (8, or a multiple of 16) without a header.  Larger ones
+ *     are chunks of a heap with 8 bytes of header that merge with their
+ *     neighbours when freed: versions of tenants come in all sizes, and a zone
+ *     must not fill up with holes that are a little too short.
+ *  2. Alignment is 16 (8 for objects up to 8 bytes), unless asked for.
+ *  3. Nothing in it is a pointer: it works at any address, provided that the
  *     address modulo the page size stays.
- *  5. One process at a time; no locking here.  A process killed in the middle
- *     leaves free lists that cannot be trusted, but never a wrong descriptor of
- *     pages that hold an object which was handed out before: that is enough for
+ *  4. One process at a time; no locking here.  A process killed in the middle
+ *     leaves lists that cannot be trusted.  But what describes an object that
+ *     was handed out before (the header of a chunk, the size of a slab's
+ *     objects) never changes while the object lives: that is enough for
  *     tg_arena_rebuild().
  */
 
@@ -27,24 +27,23 @@
 typedef struct tg_arena_s  tg_arena_t;
 
 #define TG_ARENA_PAGE   4096u
-#define TG_ARENA_SMALL  16384u
+#define TG_ARENA_SMALL  256u
 
 /* Formats size bytes at base (64-byte aligned).  NULL: too small for a page. */
 tg_arena_t *tg_arena_create(void *base, size_t size);
 
 /* Not zeroed.  NULL: no room. */
 void *tg_arena_alloc(tg_arena_t *arena, size_t size);
+
+/* align: a power of two up to TG_ARENA_PAGE; size above TG_ARENA_SMALL. */
+void *tg_arena_alloc_aligned(tg_arena_t *arena, size_t size, size_t align);
+
 void tg_arena_free(tg_arena_t *arena, void *p);
 
-/* Bytes of an allocated object, rounding included; 0: p is not the start of
- * anything that could be one. */
+/* Bytes that an allocated object takes; 0: p is nothing that could be one. */
 size_t tg_arena_size_of(const tg_arena_t *arena, const void *p);
 
-/* Start of the object that p points into; NULL: none. */
-void *tg_arena_object(const tg_arena_t *arena, const void *p);
-
-/* Bytes of pages; bytes of allocated objects, rounding included; bytes in pages
- * that belong to no object and no slab. */
+/* Bytes in all; bytes that allocated objects take; bytes in free chunks. */
 uint64_t tg_arena_size(const tg_arena_t *arena);
 uint64_t tg_arena_used(const tg_arena_t *arena);
 uint64_t tg_arena_unused(const tg_arena_t *arena);
@@ -57,11 +56,9 @@ uint64_t tg_arena_unused(const tg_arena_t *arena);
  */
 size_t tg_arena_marks_size(const tg_arena_t *arena);
 int tg_arena_mark(const tg_arena_t *arena, uint64_t *marks, const void *p);
-int tg_arena_marked(const tg_arena_t *arena, const uint64_t *marks,
-    const void *p);
 void tg_arena_rebuild(tg_arena_t *arena, const uint64_t *marks);
 
-/* Walks every descriptor and list; 0 if they agree.  For tests. */
+/* Walks every page, chunk and list; 0 if they agree.  For tests. */
 int tg_arena_check(const tg_arena_t *arena);
 
 #endif /* TG_ARENA_H */

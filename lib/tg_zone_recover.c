@@ -25,6 +25,7 @@ typedef struct {
     uint64_t           nodes;
     uint64_t           listed;      /* hosts in current blocks */
     uint32_t           errors;
+    uint32_t           doubts;      /* bits of those about a live object */
     int                failed;      /* no memory: something was left out */
 } tg_walk_t;
 
@@ -47,6 +48,21 @@ tg_walk_mark(tg_walk_t *w, const void *p, int shared)
 
 
 static void
+tg_walk_state(tg_walk_t *w, const tg_state_t *state)
+{
+    uint32_t  i;
+
+    tg_walk_mark(w, tg_zone_ptr(w->zone, *state->field), 1);
+
+    for (i = 0; i < TG_ZONE_DOUBTS; i++) {
+        if (w->zone->doubt[i].counter - *state->field < state->size) {
+            w->doubts |= 1u << i;
+        }
+    }
+}
+
+
+static void
 tg_walk_version(tg_walk_t *w, tg_zref_t ref)
 {
     size_t             i;
@@ -61,7 +77,7 @@ tg_walk_version(tg_walk_t *w, tg_zref_t ref)
     }
 
     for (i = 0; i < states.n; i++) {
-        tg_walk_mark(w, tg_zone_ptr(w->zone, *states.state[i].field), 1);
+        tg_walk_state(w, &states.state[i]);
     }
 
     tg_states_free(&states);
@@ -303,17 +319,14 @@ tg_recover_slots(tg_zone_t *zone)
 }
 
 
+/* A doubt about a counter that is gone would be settled in another object. */
 static void
 tg_recover_doubts(tg_zone_t *zone, const tg_walk_t *w)
 {
-    void      *object;
-    uint32_t   i;
+    uint32_t  i;
 
     for (i = 0; i < TG_ZONE_DOUBTS; i++) {
-        object = tg_arena_object(w->arena,
-                                 tg_zone_ptr(zone, zone->doubt[i].counter));
-
-        if (object == NULL || !tg_arena_marked(w->arena, w->marks, object)) {
+        if (!(w->doubts >> i & 1)) {
             zone->doubt[i].counter = 0;
         }
     }

@@ -513,7 +513,8 @@ tg_slot_take_locked(tg_zone_t *zone, pid_t pid, uint32_t npins)
     pins = NULL;
 
     if (npins) {
-        pins = tg_arena_alloc(tg_zone_arena(zone), npins * sizeof(tg_pin_t));
+        pins = tg_arena_alloc_aligned(tg_zone_arena(zone),
+                                      npins * sizeof(tg_pin_t), TG_CACHE_LINE);
         if (pins == NULL) {
             return -1;
         }
