@@ -539,7 +539,8 @@ COMMENT ON FUNCTION tiergate.import_range(jsonb[], integer, integer) IS
 
 CREATE FUNCTION tiergate.import_tenants(lines jsonb)
 RETURNS TABLE (line integer, status integer, body text)
-LANGUAGE sql
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT r.line, r.status, r.result::text
       FROM (SELECT array_agg(l.value ORDER BY l.ordinality) AS bodies

@@ -163,7 +163,8 @@ BEGIN
             set_config('tiergate.token_tenant', coalesce(who.tenant, ''), true),
             set_config('tiergate.gateway',      coalesce(who.gateway, ''), true),
             set_config('tiergate.if_match',     coalesce(if_match, ''), true),
-            set_config('tiergate.request_id',   coalesce(request_id, ''), true);
+            set_config('tiergate.request_id',   coalesce(request_id, ''), true),
+            set_config('timezone',              'UTC', true);
 
     IF idempotency IS NULL THEN
         RETURN NULL;
