@@ -247,6 +247,7 @@ tg_retired_free(tg_zone_t *zone, tg_retired_t *retired,
     size_t       i;
     uint64_t     object;
     tg_host_t   *node;
+    tg_block_t  *block;
     tg_arena_t  *arena = tg_zone_arena(zone);
 
     for (i = 0; i < states->n; i++) {
@@ -261,7 +262,10 @@ tg_retired_free(tg_zone_t *zone, tg_retired_t *retired,
         tg_arena_free(arena, node);
     }
 
-    tg_arena_free(arena, tg_deref(zone, retired->block));
+    /* it may hold shared secrets */
+    block = tg_deref(zone, retired->block);
+    memset(block, 0, block->size);
+    tg_arena_free(arena, block);
 
     if (tg_retired_last(zone, retired)
         && ((tg_entry_t *) retired)->slot != TG_NO_SLOT)

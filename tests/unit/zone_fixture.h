@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tg_block.h"
+#include <sys/mman.h>
+
+#include "tg_zone.h"
 
 typedef struct {
     const char        *name;
@@ -27,6 +29,7 @@ typedef struct {
     uint32_t           nendpoints;  /* of each upstream */
     uint64_t           base;
     uint32_t           keyed;       /* all quotas */
+    uint8_t            metric;
     uint32_t           nkeys;
     uint32_t           pad;         /* bytes of pattern */
 } fixture_t;
@@ -117,6 +120,7 @@ fixture_block(const fixture_t *f)
     block->kind = TG_KIND_TENANT;
     block->id = f->id;
     block->revision = f->revision;
+    block->boost_milli = 1000;
     block->name = fixture_str(block, f->name, strlen(f->name));
 
     block->hosts = fixture_vec(block, f->nhosts, sizeof(tg_ref_t));
@@ -134,7 +138,8 @@ fixture_block(const fixture_t *f)
         routes[i].path = fixture_str(block, text, (size_t)
                                      snprintf(text, sizeof(text), "/path/%u", i));
         routes[i].backends = fixture_vec(block, 1, sizeof(tg_backend_t));
-        routes[i].quotas = fixture_vec(block, f->nquotas, sizeof(uint32_t));
+        routes[i].quotas = fixture_vec(block, f->nquotas < 2 ? f->nquotas : 2,
+                                       sizeof(uint32_t));
     }
 
     block->quotas = fixture_vec(block, f->nquotas, sizeof(tg_quota_t));
@@ -142,6 +147,10 @@ fixture_block(const fixture_t *f)
     for (i = 0; i < f->nquotas; i++) {
         quotas[i].id = f->base + i + 1;
         quotas[i].keyed = f->keyed;
+        quotas[i].metric = f->metric;
+        quotas[i].limit = 100;
+        quotas[i].burst = 100;
+        quotas[i].seconds = 60;
         quotas[i].name = fixture_str(block, text, (size_t)
                                      snprintf(text, sizeof(text), "quota-%u", i));
     }
@@ -201,6 +210,47 @@ fixture_whole(const tg_block_t *block)
     }
 
     return 1;
+}
+
+/* Shared with children. */
+static inline tg_zone_t *
+fixture_zone(size_t size)
+{
+    void           *base;
+    tg_zone_t      *zone;
+    const uint8_t   boot[16] = "0123456789abcde";
+
+    base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                -1, 0);
+    zone = (base == MAP_FAILED) ? NULL : tg_zone_create(base, size, 42, boot);
+
+    if (zone == NULL) {
+        abort();
+    }
+
+    return zone;
+}
+
+static inline tg_zone_status_e
+fixture_put(tg_zone_t *zone, const fixture_t *f)
+{
+    tg_block_t        *block = fixture_block(f);
+    tg_zone_status_e   status;
+
+    status = tg_zone_put(zone, block);
+    free(block);
+
+    return status;
+}
+
+static inline tg_zone_stats_t
+fixture_stats(const tg_zone_t *zone)
+{
+    tg_zone_stats_t  stats;
+
+    tg_zone_stats(zone, &stats);
+
+    return stats;
 }
 
 #endif /* ZONE_FIXTURE_H */
