@@ -6,8 +6,10 @@
  * needs no memory, for the entry is its own record of retirement.
  */
 
+#include <time.h>
 #include <unistd.h>
 
+#include "tg_quota.h"
 #include "tg_zone_private.h"
 
 /* Retired versions above which each so many puts try to free some. */
@@ -330,6 +332,26 @@ tg_count(tg_zone_t *zone, tg_kind_e kind, int n)
 }
 
 
+/* Quotas go on from where the old version's are: the last thing that changes
+ * before the new version is published, and nothing undoes it. */
+static void
+tg_put_quotas(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block)
+{
+    struct timespec  mono, unix_time;
+    tg_quota_now_t   now;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &mono);
+    (void) clock_gettime(CLOCK_REALTIME, &unix_time);
+
+    now.mono_us = (uint64_t) mono.tv_sec * 1000000
+                  + (uint64_t) mono.tv_nsec / 1000;
+    now.unix_s = (uint64_t) unix_time.tv_sec;
+
+    tg_quota_carry(zone, entry ? tg_deref(zone, entry->block) : NULL, block,
+                   &now);
+}
+
+
 static tg_zone_status_e
 tg_put_locked(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image)
 {
@@ -339,6 +361,8 @@ tg_put_locked(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image)
     if (tg_stage(zone, &stage, entry, image) != 0) {
         return TG_ZONE_FULL;
     }
+
+    tg_put_quotas(zone, entry, stage.block);
 
     j->entry = tg_zref(zone, stage.entry);
     j->block = tg_zref(zone, stage.block);
