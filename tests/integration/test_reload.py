@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Reload and binary upgrade of nginx under load: not one request fails."""
+
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+from support import process, wire
+from support.load import Load
+from support.platform import quota, route
+from support.poll import until
+from support.websocket import WebSocket
+
+# As a daemon: a master that is its parent's child ignores USR2 otherwise.
+GATEWAY = {"workers": 2, "daemon": "on", "shutdown": "30s"}
+
+
+@pytest.fixture(scope="module")
+def tenant(platform, gateway):
+    return platform.onboard(routes=[route(auth="required", websocket=True)],
+                            quotas=[quota(limit=100000000, window="day")])
+
+
+@pytest.fixture
+def loads(tenant, gateway):
+    """Kept connections and fresh ones; nothing may fail."""
+    good = wire.compose("GET", "/", tenant.headers(key=tenant.key))
+    bad = wire.compose("GET", "/", tenant.headers())
+    probes = [("good", good, {200}), ("bad", bad, {401})]
+    close = [(name, data.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), expected)
+             for name, data, expected in probes]
+    with Load(gateway.address, probes, threads=2) as kept, \
+            Load(gateway.address, close, threads=2, fresh=True) as fresh:
+        kept.wait(50)
+        fresh.wait(50)
+        yield kept, fresh
+        kept.wait(50)
+        fresh.wait(50)
+    for load in (kept, fresh):
+        assert not load.wrong, load.wrong[:5]
+        assert not load.failed, load.failed[:5]
+
+
+def test_reload(platform, gateway, tenant, loads):
+    """Zone, counts, revision and stream are carried over: nothing is loaded anew."""
+    lists = gateway.metrics().get("tiergate_lists_total")
+    boot = platform.status(gateway)["boot"]
+    for i in range(5):
+        old = set(gateway.workers)
+        gateway.reload()
+        loads[0].wait(40)
+        until(lambda: not old & set(gateway.workers), "the end of the old workers", 20)
+        tenant.put("routes", "extra", route("extra", path=f"/extra{i}"))
+        assert tenant.get(f"/extra{i}").status == 200
+    assert gateway.metrics().get("tiergate_lists_total") == lists
+    assert platform.status(gateway)["boot"] == boot
+    assert platform.status(gateway)["state"] == "live"
+
+
+def test_reloads_in_quick_succession(platform, gateway, tenant, loads):
+    for _ in range(10):
+        gateway.signal(signal.SIGHUP)
+    loads[0].wait(100)
+    tenant.put("routes", "quick", route("quick", path="/quick"))
+    assert tenant.get("/quick").status == 200
+
+
+def test_changes_while_reloading(platform, gateway, tenant, loads):
+    """Two cycles overlap: changes reach both, and never an older one after a newer."""
+    for i in range(1, 31):
+        if i % 5 == 0:
+            gateway.signal(signal.SIGHUP)
+        platform.database.execute("UPDATE tiergate.routes SET rewrite = 'replace_path', rewrite_value = %s "
+                                  "WHERE tenant = %s AND name = 'all'", [f"/{i}", tenant.name])
+        platform.wait()
+        for _ in range(2):
+            assert tenant.reached(key=tenant.key).target == f"/{i}"
+
+
+def test_refused_configuration_changes_nothing(platform, gateway, tenant, loads):
+    config = gateway.path / "nginx.conf"
+    good = config.read_text()
+    old = sorted(gateway.workers)
+    gateway.log.allow(r"\[emerg\].*(nonsense|tenant_zone)")
+    for bad in (good.replace("tenant_zone", "nonsense; tenant_zone"),
+                good.replace("tenant_zone registry", "tenant_zone other 4m; tenant_zone registry")):
+        config.write_text(bad)
+        mark = gateway.log.mark()
+        gateway.signal(signal.SIGHUP)
+        gateway.log.wait(r"\[emerg\]", mark)
+        assert sorted(gateway.workers) == old
+        assert tenant.get(key=tenant.key).status == 200
+    config.write_text(good)
+    gateway.reload()
+    tenant.put("routes", "after", route("after", path="/after"))
+    assert tenant.get("/after").status == 200
+
+
+def test_requests_in_flight_end_with_their_old_worker(platform, gateway, tenant):
+    """Slow answers, uploads and WebSockets go on in the old workers; suspension ends
+    them there, too."""
+    platform.psql(f"UPDATE tiergate.routes SET rewrite = NULL, rewrite_value = NULL WHERE tenant = '{tenant.name}'")
+    slow, upload = gateway.connect(), gateway.connect()
+    slow.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")], key=tenant.key)))
+    upload.send(wire.compose("POST", "/", tenant.headers([("Content-Length", "10")], key=tenant.key)) + b"half ")
+    socket = WebSocket(gateway.address, tenant.host, headers=[("X-API-Key", tenant.key)])
+    assert socket.echo("before") == "before"
+    until(lambda: platform.backend.held == 1, "the held request")
+    old = set(gateway.workers)
+    gateway.reload()
+    assert socket.echo("after") == "after"
+    upload.send(b"done.")
+    assert upload.response().json()["body"] == "half done."
+    platform.backend.release()
+    assert slow.response().status == 200
+    assert socket.echo("still") == "still"
+    assert old & set(gateway.workers), "the old worker of the WebSocket"
+
+    other = platform.onboard(routes=[route(websocket=True)])
+    platform.database.execute("SELECT tiergate.suspend(%s)", [tenant.name])
+    committed = time.monotonic()
+    assert socket.ended(3) is not None and time.monotonic() - committed < 1.0
+    tenant.resume()
+    until(lambda: not old & set(gateway.workers), "the end of the old workers", 20)
+    assert other.get().status == 200
+    for connection in (slow, upload, socket):
+        connection.close()
+
+
+def upgrade(gateway):
+    """USR2, WINCH, QUIT, as nginx documents it."""
+    old = gateway.master
+    os.kill(old, signal.SIGUSR2)
+    pidfile = gateway.path / "nginx.pid"
+    new = until(lambda: pidfile.exists() and (gateway.path / "nginx.pid.oldbin").exists()
+                and (pid := int(pidfile.read_text() or 0)) != old and process.children(pid) and pid,
+                "the new master", 20)
+    until(lambda: len(process.children(new)) >= gateway.options["workers"], "the new workers")
+    return old, new
+
+
+def test_binary_upgrade(platform, gateway, tenant, loads):
+    before = platform.status(gateway)["boot"]
+    for i in range(2):
+        old, new = upgrade(gateway)
+        loads[1].wait(60)
+        os.kill(old, signal.SIGWINCH)
+        until(lambda: not process.children(old) or process.children(old) == [new], "the old workers' end", 30)
+        loads[1].wait(60)
+        os.kill(old, signal.SIGQUIT)
+        process.reap(old, 20)
+        loads[1].wait(60)
+        platform.wait()
+        tenant.put("routes", "upgraded", route("upgraded", path=f"/upgraded{i}"))
+        assert tenant.get(f"/upgraded{i}").status == 200
+        assert gateway.master == new
+    assert platform.status(gateway)["state"] == "live"
+    assert before
+
+
+def test_binary_upgrade_taken_back(platform, gateway, tenant, loads):
+    """WINCH, then second thoughts: HUP to the old master, QUIT to the new."""
+    old, new = upgrade(gateway)
+    os.kill(old, signal.SIGWINCH)
+    until(lambda: not [p for p in process.children(old) if p != new], "the old workers' end", 30)
+    loads[1].wait(60)
+    os.kill(old, signal.SIGHUP)
+    until(lambda: len([p for p in process.children(old) if p != new]) >= 2, "workers of the old master", 20)
+    loads[1].wait(30)
+    os.kill(new, signal.SIGQUIT)
+    process.reap(new, 30)
+    until(lambda: gateway.master == old, "the old pid file", 10)
+    loads[1].wait(60)
+    tenant.put("routes", "back", route("back", path="/back"))
+    assert tenant.get("/back").status == 200
+
+
+def test_calendar_counts_survive_the_upgrade(platform, gateway):
+    """A new binary has new shared memory: what was counted comes along."""
+    tenant = platform.onboard(quotas=[quota(limit=10, window="day")])
+    assert [tenant.get().status for _ in range(6)] == [200] * 6
+    old, new = upgrade(gateway)
+    os.kill(old, signal.SIGQUIT)
+    process.reap(old, 30)
+    platform.wait()
+    assert [tenant.get().status for _ in range(8)].count(200) == 4
+
+
+def test_another_size_of_the_zone(platform, gateway, tenant, loads):
+    """An empty zone, filled from the snapshot and the stream, while requests run."""
+    gateway.configure(zone="12m")
+    gateway.reload()
+    loads[1].wait(60)
+    platform.wait()
+    until(lambda: gateway.metrics().get("tiergate_zone_size_bytes") > 9 << 20, "the new zone")
+    tenant.put("routes", "resized", route("resized", path="/resized"))
+    assert tenant.get("/resized").status == 200
+
+
+def test_more_and_fewer_workers(platform, gateway, tenant, loads):
+    for workers in (4, 1, 2):
+        gateway.configure(workers=workers)
+        gateway.reload()
+        until(lambda: len(gateway.workers) == workers, f"{workers} workers", 30)
+        loads[0].wait(40)
+        tenant.put("routes", "workers", route("workers", path=f"/workers{workers}"))
+        assert tenant.get(f"/workers{workers}").status == 200
+
+
+def test_graceful_end(platform):
+    """QUIT: what is in flight is answered, then all is gone."""
+    gateway = platform.gateway(workers=2)
+    tenant = platform.onboard(gateway=gateway)
+    with gateway.connect() as connection:
+        connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
+        until(lambda: platform.backend.held == 1, "the held request")
+        pids = [gateway.master, *gateway.workers]
+        gateway.signal(signal.SIGQUIT)
+        until(lambda: not gateway.accepts(), "the end of accepting")
+        platform.backend.release()
+        assert connection.response().status == 200
+    gateway.process.wait(20)
+    assert not [pid for pid in pids if process.alive(pid)]
+    platform.retire(gateway)
+
+
+def test_idle_workers_end_at_once(platform):
+    """Timers and streams of ours do not keep a worker that is told to end."""
+    gateway = platform.gateway(workers=2)
+    began = time.monotonic()
+    gateway.signal(signal.SIGQUIT)
+    gateway.process.wait(20)
+    assert time.monotonic() - began < 3
+    platform.retire(gateway)

@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The way to the backend: kept connections, time limits, retries, health, WebSocket."""
+
+import collections
+import time
+
+import pytest
+
+from support import wire
+from support.platform import route, upstream
+from support.poll import holds, until
+from support.websocket import WebSocket
+
+GATEWAY = {"workers": 1}
+
+
+def timeouts(**more):
+    return {"connect_ms": 1000, "send_ms": 5000, "read_ms": 5000, **more}
+
+
+
+
+# --- connections ---
+
+def test_connections_are_kept(platform, onboard):
+    endpoint = platform.backend.endpoint()
+    tenant = onboard(upstreams=[upstream(endpoint)])
+    with tenant.gateway.connect() as connection:
+        for _ in range(50):
+            assert connection.request("GET", "/", tenant.headers()).status == 200
+    assert endpoint.requests == 50
+    assert endpoint.connections == 1
+    for _ in range(20):                     # from other clients' connections, too
+        assert tenant.get().status == 200
+    assert endpoint.connections <= 2
+
+
+def test_connections_of_two_tenants_to_one_address_are_shared_safely(platform, onboard):
+    endpoint = platform.backend.endpoint()
+    tenants = [onboard(upstreams=[upstream(endpoint)]) for _ in range(2)]
+    for i in range(30):
+        tenant = tenants[i % 2]
+        assert wire.Headers(tenant.reached(f"/{i}").pairs).get("x-tenant") == tenant.name
+    assert endpoint.connections <= 2
+
+
+def test_a_connection_that_the_backend_closed_while_idle(platform, onboard):
+    """Not the client's problem, also for a method that is not idempotent as long as
+    nginx can tell that nothing was processed."""
+    endpoint = platform.backend.endpoint()
+    tenant = onboard(upstreams=[upstream(endpoint)], routes=[route(retries=1)])
+    for _ in range(5):
+        assert tenant.get().status == 200
+        platform.backend.call(_close_all(endpoint))
+        assert tenant.get().status == 200
+
+
+async def _close_all(endpoint):
+    for writer in list(endpoint.open):
+        writer.transport.abort()
+
+
+def test_endpoint_over_ipv6(platform, onboard):
+    import socket
+    try:
+        probe = socket.socket(socket.AF_INET6)
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+    except OSError:
+        pytest.skip("no IPv6 on the loopback interface")
+    tenant = onboard(upstreams=[{"name": "main", "endpoints": [{"address": "::1", "port": port}]}])
+    assert tenant.get().status == 502           # refused there, but well-formed and tried
+    assert f"[::1]:{port}" in tenant.gateway.log.text
+
+
+# --- bodies ---
+
+def test_bodies_pass_untouched(onboard):
+    tenant = onboard()
+    body = bytes(range(256)) * 4096
+    assert tenant.reached("/", method="POST", body=body).body.encode("latin-1") == body
+    response = tenant.request("POST", "/", [("Transfer-Encoding", "chunked")],
+                              wire.chunked(body[:5], body[5:70000], body[70000:]))
+    assert response.json()["body"].encode("latin-1") == body
+
+
+def test_large_and_streamed_answers(onboard):
+    tenant = onboard()
+    assert len(tenant.get(headers={"X-Do": "size=3000000"}).body) == 3000000
+    assert tenant.get(headers={"X-Do": "stream=3"}).text == "0\n1\n2\n"
+
+
+def test_head_and_no_body_answers(onboard):
+    tenant = onboard()
+    with tenant.gateway.connect() as connection:
+        for _ in range(3):
+            assert connection.request("HEAD", "/", tenant.headers()).status == 200
+            response = connection.request("GET", "/", tenant.headers([("X-Do", "status=204,size=0")]))
+            assert response.status == 204
+
+
+# --- time limits ---
+
+def test_read_timeout_of_the_route(onboard):
+    tenant = onboard(routes=[route("fast", path="/fast", timeouts=timeouts(read_ms=300)),
+                             route("slow", path="/slow", timeouts=timeouts(read_ms=3000))])
+    began = time.monotonic()
+    assert tenant.get("/fast", {"X-Do": "delay=2"}).status == 504
+    assert 0.25 <= time.monotonic() - began < 1.5
+    assert tenant.get("/slow", {"X-Do": "delay=0.6"}).status == 200
+
+
+def test_timeout_changes_without_reload(platform, onboard):
+    tenant = onboard(routes=[route(timeouts=timeouts(read_ms=200))])
+    assert tenant.get(headers={"X-Do": "delay=0.6"}).status == 504
+    platform.psql(f"UPDATE tiergate.routes SET read_ms = 3000 WHERE tenant = '{tenant.name}'")
+    assert tenant.get(headers={"X-Do": "delay=0.6"}).status == 200
+
+
+def test_a_streamed_answer_is_limited_between_reads_only(onboard):
+    tenant = onboard(routes=[route(timeouts=timeouts(read_ms=400))])
+    assert tenant.get(headers={"X-Do": "stream=8"}).text.count("\n") == 8
+
+
+# --- retries ---
+
+@pytest.fixture
+def flaky(platform, onboard):
+    """Two endpoints, of which one fails; passive health off, so that it is tried
+    again and again.  Returns make(do, **route)."""
+    def make(do, health={"max_fails": 0}, **more):
+        good, bad = platform.backend.endpoint(), platform.backend.endpoint()
+        bad.do = do
+        tenant = onboard(upstreams=[upstream(good, bad, health=health)],
+                         routes=[route(**{"retries": 1, **more})])
+        return tenant, good, bad
+    return make
+
+
+@pytest.mark.parametrize("do", ["close", "reset", "status=503", "status=502", "status=504"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_idempotent_methods_are_retried(flaky, method, do):
+    tenant, good, bad = flaky(do)
+    body = b"body" if method == "PUT" else None
+    statuses = [tenant.request(method, "/", body=body).status for _ in range(8)]
+    assert statuses == [200] * 8
+    assert bad.requests >= 1 and good.requests == 8
+
+
+@pytest.mark.parametrize("do", ["close", "reset", "status=503"])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_other_methods_are_not(flaky, method, do):
+    tenant, good, bad = flaky(do)
+    statuses = [tenant.request(method, "/", body=b"pay 100").status for _ in range(8)]
+    assert set(statuses) == {200, 503 if do.startswith("status") else 502}
+    assert bad.requests + good.requests == 8, "a request was sent twice"
+
+
+def test_other_methods_are_retried_if_nothing_was_sent(flaky):
+    """A refused connection has done no harm."""
+    tenant, good, bad = flaky("")
+    bad.refuse()
+    statuses = [tenant.post("/", b"pay 100").status for _ in range(8)]
+    assert statuses == [200] * 8
+    assert good.requests == 8
+    bad.accept()
+
+
+@pytest.mark.parametrize("status", [500, 501, 404, 429, 400])
+def test_answers_that_are_not_retried(flaky, status):
+    """They are the application's own."""
+    tenant, good, bad = flaky(f"status={status}")
+    statuses = [tenant.get().status for _ in range(8)]
+    assert set(statuses) == {200, status}
+    assert bad.requests + good.requests == 8
+
+
+def test_no_retry_after_the_answer_has_begun(flaky):
+    tenant, good, bad = flaky("half,size=100000")
+    cut = 0
+    for _ in range(6):
+        with tenant.gateway.connect() as connection:
+            try:
+                connection.request("GET", "/", tenant.headers())
+            except wire.Closed:
+                cut += 1
+    assert cut == bad.requests >= 1
+    assert bad.requests + good.requests == 6
+
+
+def test_number_of_attempts(platform, onboard):
+    bad = [platform.backend.endpoint() for _ in range(4)]
+    for endpoint in bad:
+        endpoint.do = "status=503"
+    tenant = onboard(upstreams=[upstream(*bad, health={"max_fails": 0})],
+                     routes=[route(f"r{n}", path=f"/r{n}", retries=n) for n in range(4)])
+    for n in range(4):
+        before = sum(endpoint.requests for endpoint in bad)
+        assert tenant.get(f"/r{n}").status == 503
+        assert sum(endpoint.requests for endpoint in bad) - before == n + 1
+
+
+def test_a_retry_does_not_ask_the_same_endpoint_while_there_are_others(flaky):
+    tenant, good, bad = flaky("status=503", retries=1)
+    for _ in range(10):
+        assert tenant.get().status == 200
+
+
+def test_a_retry_within_the_time_limits(flaky):
+    tenant, good, bad = flaky("delay=3", timeouts=timeouts(read_ms=300))
+    statuses = [tenant.get().status for _ in range(4)]
+    assert statuses == [200] * 4
+
+
+# --- passive health ---
+
+def ask_each(tenant, count):
+    return collections.Counter(tenant.get().status for _ in range(count))
+
+
+def test_ejection_and_return(flaky):
+    tenant, good, bad = flaky("status=503", retries=0, health={
+        "max_fails": 3, "fail_timeout_ms": 1500, "slow_start_ms": 0})
+    statuses = ask_each(tenant, 40)
+    assert statuses[503] == 3 == bad.requests           # and then it was out
+    assert ask_each(tenant, 20) == {200: 20}
+    bad.do = ""
+    until(lambda: tenant.get().status == 200 and bad.requests > 3, "its return", 6)
+    before = bad.requests
+    assert ask_each(tenant, 20) == {200: 20}
+    assert bad.requests - before >= 5
+
+
+def test_health_is_shared_by_workers_and_survives_changes(platform, onboard):
+    """Ejected once, ejected in every worker, and by a new version of the tenant, too."""
+    gateway = platform.gateway(workers=3)
+    good, bad = platform.backend.endpoint(), platform.backend.endpoint()
+    bad.do = "status=503"
+    tenant = onboard(upstreams=[upstream(good, bad, health={
+        "max_fails": 2, "fail_timeout_ms": 60000, "slow_start_ms": 0})], gateway=gateway)
+    ask_each(tenant, 20)
+    assert bad.requests == 2
+    assert ask_each(tenant, 60) == {200: 60}
+    tenant.put("routes", "all", route(timeouts=timeouts()))
+    assert ask_each(tenant, 30) == {200: 30}
+    assert bad.requests == 2
+    platform.retire(gateway)
+
+
+def test_slow_start(flaky):
+    """Back after ejection it gets few requests at first."""
+    tenant, good, bad = flaky("status=503", retries=0, health={
+        "max_fails": 1, "fail_timeout_ms": 500, "slow_start_ms": 6000})
+    ask_each(tenant, 10)
+    bad.do = ""
+    before = bad.requests
+    until(lambda: tenant.get().status and bad.requests > before, "the first request after return", 6)
+    before, all_before = bad.requests, good.requests + bad.requests
+    ask_each(tenant, 60)
+    early = (bad.requests - before) / (good.requests + bad.requests - all_before)
+    assert early < 0.35, early
+    time_up = time.monotonic() + 6.5
+    until(lambda: time.monotonic() > time_up, "the end of the slow start", 8, every=0.1)
+    before, all_before = bad.requests, good.requests + bad.requests
+    ask_each(tenant, 60)
+    assert (bad.requests - before) / 60 > 0.35
+
+
+def test_all_endpoints_out(flaky, platform, onboard):
+    """With nothing better left, the gateway says so at once or tries one: but it
+    recovers by itself."""
+    bad = platform.backend.endpoint()
+    bad.do = "status=503"
+    tenant = onboard(upstreams=[upstream(bad, health={"max_fails": 1, "fail_timeout_ms": 1000,
+                                                      "slow_start_ms": 0})])
+    assert ask_each(tenant, 5)[503] == 5
+    bad.do = ""
+    until(lambda: tenant.get().status == 200, "recovery", 5)
+
+
+def test_application_errors_are_no_ill_health(flaky):
+    tenant, good, bad = flaky("status=500", retries=0, health={
+        "max_fails": 2, "fail_timeout_ms": 60000, "slow_start_ms": 0})
+    statuses = ask_each(tenant, 40)
+    assert statuses[500] >= 15
+
+
+def test_health_can_be_off(flaky):
+    tenant, good, bad = flaky("status=503", retries=0)
+    assert ask_each(tenant, 40)[503] >= 15
+
+
+def test_a_client_that_leaves_is_no_failure_of_the_endpoint(platform, onboard):
+    endpoint = platform.backend.endpoint()
+    tenant = onboard(upstreams=[upstream(endpoint, health={
+        "max_fails": 1, "fail_timeout_ms": 60000, "slow_start_ms": 0})])
+    for _ in range(5):
+        with tenant.gateway.connect() as connection:
+            connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "delay=0.3")])))
+            until(lambda: endpoint.requests, "the request")
+    assert ask_each(tenant, 5) == {200: 5}
+
+
+# --- circuit breaking ---
+
+def test_circuit_breaking_on_outstanding_requests(platform, onboard):
+    tenant = onboard(upstreams=[upstream(platform.backend.main, max_outstanding=3)])
+    held = [tenant.gateway.connect() for _ in range(3)]
+    for connection in held:
+        connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
+    until(lambda: platform.backend.held == 3, "three requests in flight")
+    for _ in range(5):
+        response = tenant.get()
+        assert (response.status, response.problem) == (503, "circuit-open"), response
+    platform.backend.release()
+    for connection in held:
+        assert connection.response().status == 200
+        connection.close()
+    assert ask_each(tenant, 5) == {200: 5}
+
+
+def test_the_circuit_closes_when_clients_leave(platform, onboard):
+    tenant = onboard(upstreams=[upstream(platform.backend.main, max_outstanding=2)])
+    held = [tenant.gateway.connect() for _ in range(2)]
+    for connection in held:
+        connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
+    until(lambda: platform.backend.held == 2, "two requests in flight")
+    assert tenant.get().status == 503
+    for connection in held:
+        connection.close()
+    until(lambda: tenant.get().status == 200, "the slots to be given back", 5)
+    platform.backend.release()
+
+
+def test_retries_do_not_leak_the_count(platform, onboard):
+    good, bad = platform.backend.endpoint(), platform.backend.endpoint()
+    bad.do = "close"
+    tenant = onboard(upstreams=[upstream(good, bad, max_outstanding=2, health={"max_fails": 0})],
+                     routes=[route(retries=1)])
+    assert ask_each(tenant, 50) == {200: 50}
+
+
+# --- WebSocket ---
+
+def test_websocket(onboard):
+    tenant = onboard(routes=[route("ws", path="/ws", websocket=True), route("plain", path="/plain")])
+    with WebSocket(tenant.gateway.address, tenant.host, "/ws/chat") as socket:
+        for i in range(10):
+            assert socket.echo(f"message {i}") == f"message {i}"
+
+
+def test_websocket_only_where_the_route_says_so(onboard, platform):
+    tenant = onboard(routes=[route("plain", path="/plain"), route("ws", path="/ws", websocket=True)])
+    platform.backend.clear()
+    headers = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
+               ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]
+    response = tenant.get("/plain", headers)
+    assert response.status != 101
+    for seen in platform.backend.seen:
+        assert "upgrade" not in wire.Headers(seen.headers)
+    assert tenant.get("/ws", [*headers[:1], ("Upgrade", "h2c")]).status != 101
+
+
+def test_websocket_needs_its_credential(onboard):
+    from support.tokens import Issuer
+    issuer = Issuer()
+    tenant = onboard(issuers=[{"name": "main", **issuer.body()}],
+                     routes=[route(websocket=True, auth="required")])
+    with pytest.raises((AssertionError, wire.Closed)):
+        WebSocket(tenant.gateway.address, tenant.host)
+    headers = [("Authorization", f"Bearer {issuer.token()}")]
+    with WebSocket(tenant.gateway.address, tenant.host, headers=headers) as socket:
+        assert socket.echo("x") == "x"
+    with WebSocket(tenant.gateway.address, tenant.host, headers=[("X-API-Key", tenant.key)]) as socket:
+        assert socket.echo("x") == "x"
+
+
+def test_websocket_survives_changes_of_its_tenant(platform, onboard):
+    """It goes on with the version that it began with."""
+    tenant = onboard(routes=[route(websocket=True)])
+    with WebSocket(tenant.gateway.address, tenant.host) as socket:
+        for i in range(5):
+            tenant.put("routes", f"r{i}", route(f"r{i}", path=f"/r{i}"))
+            assert socket.echo(f"{i}") == f"{i}"
+        tenant.put("routes", "all", route())        # no WebSocket any more: for new ones
+        assert socket.echo("still") == "still"
+        with pytest.raises((AssertionError, wire.Closed)):
+            WebSocket(tenant.gateway.address, tenant.host)
+        holds(lambda: socket.echo("on") == "on", "the old connection", 1.2, every=0.2)
+
+
+# --- endpoints change ---
+
+def test_endpoints_change_under_load(platform, onboard):
+    """The backend moves from port to port: no request fails."""
+    endpoints = [platform.backend.endpoint() for _ in range(2)]
+    tenant = onboard(upstreams=[upstream(endpoints[0])])
+    statuses = collections.Counter()
+    for i in range(6):
+        tenant.put("upstreams", "main", upstream(endpoints[(i + 1) % 2]))
+        response = tenant.get()
+        statuses[response.status] += 1
+        assert response.json()["port"] == endpoints[(i + 1) % 2].port
+    assert statuses == {200: 6}
