@@ -119,32 +119,32 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    metric text;
-    q      tiergate.quotas;
-    v      tiergate.violation;
+    counted text;
+    q       tiergate.quotas;
+    v       tiergate.violation;
 BEGIN
     PERFORM tiergate.find_tenant(tenant);
     IF num_nonnulls(requests, concurrency, body_size) <> 1 THEN
         PERFORM tiergate.refuse(422, 'invalid-quota', '', 'give one of requests, concurrency and body_size',
                                 'set_quota(''acme'', requests => 5000, per => ''1 minute'')');
     END IF;
-    metric := CASE WHEN requests IS NOT NULL THEN 'requests'
-                   WHEN concurrency IS NOT NULL THEN 'concurrency' ELSE 'body_size' END;
-    IF metric <> 'requests' THEN
+    counted := CASE WHEN requests IS NOT NULL THEN 'requests'
+                    WHEN concurrency IS NOT NULL THEN 'concurrency' ELSE 'body_size' END;
+    IF counted <> 'requests' THEN
         per := NULL;
     END IF;
 
     -- by its name if there is one, else by what it counts
     UPDATE tiergate.quotas x
        SET requests = set_quota.requests, per = set_quota.per, burst = set_quota.burst,
-           concurrency = set_quota.concurrency, body_size = set_quota.body_size, metric = set_quota.metric,
+           concurrency = set_quota.concurrency, body_size = set_quota.body_size, metric = counted,
            route = set_quota.route, consumer = set_quota.consumer, dry_run = set_quota.dry_run
      WHERE x.tenant = set_quota.tenant AND x.name = set_quota.name
     RETURNING * INTO q;
     IF NOT FOUND THEN
         INSERT INTO tiergate.quotas AS x
             (tenant, name, route, consumer, metric, requests, per, burst, concurrency, body_size, dry_run)
-        VALUES (set_quota.tenant, set_quota.name, set_quota.route, set_quota.consumer, metric,
+        VALUES (set_quota.tenant, set_quota.name, set_quota.route, set_quota.consumer, counted,
                 set_quota.requests, set_quota.per, set_quota.burst, set_quota.concurrency,
                 set_quota.body_size, set_quota.dry_run)
             ON CONFLICT ON CONSTRAINT quotas_same DO UPDATE SET
