@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,7 +117,7 @@ tgc_boost(tg_compiler_t *c, const json_t *document, tg_block_t *head)
         return tgc_in(c, "boost/factor");
     }
 
-    head->boost_milli = (uint32_t) lround(factor * 1000);
+    head->boost_milli = (uint32_t) (factor * 1000 + 0.5);
 
     if (head->boost_milli == 0) {
         head->boost_milli = 1;
