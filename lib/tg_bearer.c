@@ -4,7 +4,6 @@
 
 #include "tg_bearer.h"
 #include "tg_claims.h"
-#include "tg_jwt.h"
 
 
 /* An issuer as a tenant sees it: the rules may be in another block. */
@@ -381,7 +380,8 @@ tg_bearer_verify(tg_bearer_t *bearer, const tg_bearer_request_t *request,
     tg_bearer_check_t   check;
     tg_bearer_status_e  rc;
 
-    rc = tg_bearer_of_jwt[tg_jwt_parse(&jwt, request->token, request->len)];
+    rc = tg_bearer_of_jwt[tg_jwt_parse(&jwt, bearer->memo, request->token,
+                                       request->len)];
     if (rc != TG_BEARER_OK) {
         return rc;
     }

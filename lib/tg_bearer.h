@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "tg_block.h"
+#include "tg_jwt.h"
 #include "tg_keyring.h"
 #include "tg_token_cache.h"
 
@@ -52,6 +53,7 @@ typedef const tg_block_t *(*tg_bearer_issuer_pt)(void *data, uint64_t id);
 typedef struct {
     tg_crypto_t          *crypto;
     tg_keyring_t         *keyring;
+    tg_jwt_memo_t        *memo;
     tg_token_cache_t     *cache;
     tg_bearer_issuer_pt   find_issuer;
     void                 *data;

@@ -1,20 +1,106 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "tg_hash.h"
 #include "tg_jwt.h"
 
+
+#define TG_JWT_MEMO       64        /* headers */
+#define TG_JWT_MEMO_TEXT  192       /* characters of one */
+#define TG_JWT_MEMO_KID   64        /* bytes of its kid */
 
 typedef struct {
     const char  *start;
     size_t       len;
 } tg_jwt_part_t;
 
+typedef struct {
+    size_t       len;               /* 0: empty */
+    uint32_t     alg;
+    int          has_kid;
+    size_t       kid_len;
+    char         kid[TG_JWT_MEMO_KID];
+    char         text[TG_JWT_MEMO_TEXT];
+} tg_jwt_known_t;
+
+struct tg_jwt_memo_s {
+    tg_jwt_known_t  known[TG_JWT_MEMO];
+};
+
 
 static const char *const  tg_jwt_types[] = {
     "JWT", "at+jwt", "application/jwt", "application/at+jwt", NULL
 };
+
+
+tg_jwt_memo_t *
+tg_jwt_memo_create(void)
+{
+    return calloc(1, sizeof(tg_jwt_memo_t));
+}
+
+
+void
+tg_jwt_memo_destroy(tg_jwt_memo_t *memo)
+{
+    free(memo);
+}
+
+
+/* Where a header is, or would be; NULL: it is not of the usual kind. */
+static tg_jwt_known_t *
+tg_jwt_known(tg_jwt_memo_t *memo, const tg_jwt_part_t *part)
+{
+    if (memo == NULL || part->len > TG_JWT_MEMO_TEXT) {
+        return NULL;
+    }
+
+    return &memo->known[tg_hash(part->start, part->len, 0) % TG_JWT_MEMO];
+}
+
+
+static int
+tg_jwt_recall(tg_jwt_t *jwt, const tg_jwt_known_t *known,
+    const tg_jwt_part_t *part)
+{
+    if (known == NULL || known->len != part->len
+        || memcmp(known->text, part->start, part->len) != 0)
+    {
+        return 0;
+    }
+
+    jwt->alg = known->alg;
+
+    if (known->has_kid) {
+        jwt->kid = known->kid;
+        jwt->kid_len = known->kid_len;
+    }
+
+    return 1;
+}
+
+
+static void
+tg_jwt_memorize(const tg_jwt_t *jwt, tg_jwt_known_t *known,
+    const tg_jwt_part_t *part)
+{
+    if (known == NULL || jwt->kid_len > TG_JWT_MEMO_KID) {
+        return;
+    }
+
+    known->len = part->len;
+    memcpy(known->text, part->start, part->len);
+    known->alg = jwt->alg;
+    known->has_kid = jwt->kid != NULL;
+    known->kid_len = jwt->kid_len;
+
+    if (jwt->kid_len != 0) {
+        memcpy(known->kid, jwt->kid, jwt->kid_len);
+    }
+}
 
 
 /* Splits at the dots; 0 unless there are exactly three parts, none empty. */
@@ -94,7 +180,7 @@ tg_jwt_type_ok(const json_t *typ)
 
 
 static tg_jwt_status_e
-tg_jwt_read_header(tg_jwt_t *jwt)
+tg_jwt_check_header(tg_jwt_t *jwt)
 {
     const json_t  *alg, *kid;
 
@@ -124,6 +210,33 @@ tg_jwt_read_header(tg_jwt_t *jwt)
 
 
 static tg_jwt_status_e
+tg_jwt_read_header(tg_jwt_t *jwt, tg_jwt_memo_t *memo,
+    const tg_jwt_part_t *part)
+{
+    tg_jwt_known_t   *known;
+    tg_jwt_status_e   rc;
+
+    known = tg_jwt_known(memo, part);
+
+    if (tg_jwt_recall(jwt, known, part)) {
+        return TG_JWT_OK;
+    }
+
+    rc = tg_jwt_object(&jwt->header, part);
+
+    if (rc == TG_JWT_OK) {
+        rc = tg_jwt_check_header(jwt);
+    }
+
+    if (rc == TG_JWT_OK) {
+        tg_jwt_memorize(jwt, known, part);
+    }
+
+    return rc;
+}
+
+
+static tg_jwt_status_e
 tg_jwt_read_signature(tg_jwt_t *jwt, const tg_jwt_part_t *part)
 {
     ssize_t  len;
@@ -144,7 +257,7 @@ tg_jwt_read_signature(tg_jwt_t *jwt, const tg_jwt_part_t *part)
 
 
 tg_jwt_status_e
-tg_jwt_parse(tg_jwt_t *jwt, const char *token, size_t len)
+tg_jwt_parse(tg_jwt_t *jwt, tg_jwt_memo_t *memo, const char *token, size_t len)
 {
     tg_jwt_part_t    part[3];
     tg_jwt_status_e  rc;
@@ -172,11 +285,7 @@ tg_jwt_parse(tg_jwt_t *jwt, const char *token, size_t len)
     rc = tg_jwt_read_signature(jwt, &part[2]);
 
     if (rc == TG_JWT_OK) {
-        rc = tg_jwt_object(&jwt->header, &part[0]);
-    }
-
-    if (rc == TG_JWT_OK) {
-        rc = tg_jwt_read_header(jwt);
+        rc = tg_jwt_read_header(jwt, memo, &part[0]);
     }
 
     if (rc == TG_JWT_OK) {

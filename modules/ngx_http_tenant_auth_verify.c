@@ -318,9 +318,12 @@ ngx_http_tenant_auth_start(ngx_cycle_t *cycle, ngx_uint_t token_cache,
 
     bearer->keyring = tg_keyring_create(bearer->crypto,
                                         NGX_HTTP_TENANT_KEYRING);
+    bearer->memo = tg_jwt_memo_create();
     bearer->cache = tg_token_cache_create(token_cache);
 
-    if (bearer->keyring == NULL || bearer->cache == NULL) {
+    if (bearer->keyring == NULL || bearer->memo == NULL
+        || bearer->cache == NULL)
+    {
         return NGX_ERROR;
     }
 
@@ -343,6 +346,7 @@ ngx_http_tenant_auth_stop(void)
 {
     tg_failures_destroy(ngx_http_tenant_failures);
     tg_token_cache_destroy(ngx_http_tenant_bearer.cache);
+    tg_jwt_memo_destroy(ngx_http_tenant_bearer.memo);
     tg_keyring_destroy(ngx_http_tenant_bearer.keyring);
     tg_crypto_destroy(ngx_http_tenant_bearer.crypto);
 

@@ -80,6 +80,7 @@ setup(void **state)
 
     bearer.crypto = tg_crypto_create();
     bearer.keyring = tg_keyring_create(bearer.crypto, 16);
+    bearer.memo = tg_jwt_memo_create();
     bearer.cache = tg_token_cache_create(16);
     bearer.find_issuer = find_issuer;
     platform = NULL;
@@ -94,6 +95,7 @@ teardown(void **state)
     (void) state;
 
     tg_token_cache_destroy(bearer.cache);
+    tg_jwt_memo_destroy(bearer.memo);
     tg_keyring_destroy(bearer.keyring);
     tg_crypto_destroy(bearer.crypto);
 

@@ -28,7 +28,7 @@ parse(const char *token, size_t len)
 
     copy = malloc(len != 0 ? len : 1);
     memcpy(copy, token, len);
-    rc = tg_jwt_parse(&jwt, copy, len);
+    rc = tg_jwt_parse(&jwt, NULL, copy, len);
 
     if (rc == TG_JWT_OK) {
         tg_jwt_clear(&jwt);
@@ -88,7 +88,7 @@ test_good(void **state)
     token = token_unsigned(header, strlen(header), claims, strlen(claims));
     strcat(token, "Zm9v");
 
-    assert_int_equal(tg_jwt_parse(&jwt, token, strlen(token)), TG_JWT_OK);
+    assert_int_equal(tg_jwt_parse(&jwt, NULL, token, strlen(token)), TG_JWT_OK);
     assert_int_equal(jwt.alg, TG_ALG_ES384);
     assert_int_equal(jwt.kid_len, 4);
     assert_memory_equal(jwt.kid, "k\xc3\xa9y", 4);
@@ -399,6 +399,86 @@ test_depth(void **state)
 }
 
 
+static tg_jwt_status_e
+parse_with_memo(tg_jwt_memo_t *memo, const char *header, char kid[100],
+    uint32_t *alg, int *had)
+{
+    char             *token;
+    tg_jwt_t          jwt;
+    tg_jwt_status_e   rc;
+
+    token = token_unsigned(header, strlen(header), GOOD_CLAIMS,
+                           strlen(GOOD_CLAIMS));
+    strcat(token, "AAAA");
+    rc = tg_jwt_parse(&jwt, memo, token, strlen(token));
+
+    if (rc == TG_JWT_OK) {
+        *alg = jwt.alg;
+        *had = jwt.header == NULL;
+
+        if (jwt.kid != NULL) {
+            snprintf(kid, 100, "%.*s", (int) jwt.kid_len, jwt.kid);
+        } else {
+            strcpy(kid, "none");
+        }
+
+        tg_jwt_clear(&jwt);
+    }
+
+    free(token);
+
+    return rc;
+}
+
+
+/* A known header reads as it did the first time; a refused one is never known,
+ * nor is one that differs. */
+static void
+test_memo(void **state)
+{
+    int             i, round, had;
+    char            kid[100], header[200];
+    uint32_t        alg;
+    tg_jwt_memo_t  *memo;
+
+    (void) state;
+
+    memo = tg_jwt_memo_create();
+
+    for (round = 0; round < 3; round++) {
+        assert_int_equal(parse_with_memo(memo, "{\"alg\":\"ES256\"}", kid, &alg,
+                                         &had), TG_JWT_OK);
+        assert_int_equal(alg, TG_ALG_ES256);
+        assert_string_equal(kid, "none");
+        assert_int_equal(had, round != 0);
+
+        assert_int_equal(parse_with_memo(memo, "{\"alg\":\"none\"}", kid, &alg,
+                                         &had), TG_JWT_ALGORITHM);
+        assert_int_equal(parse_with_memo(memo,
+                                         "{\"alg\":\"ES256\",\"crit\":[]}",
+                                         kid, &alg, &had), TG_JWT_CRITICAL);
+        assert_int_equal(parse_with_memo(memo,
+                                         "{\"alg\":\"ES256\",\"kid\":\"\"}",
+                                         kid, &alg, &had), TG_JWT_OK);
+        assert_string_equal(kid, "");
+    }
+
+    /* more than there is room for, and longer ones */
+    for (round = 0; round < 2; round++) {
+        for (i = 1; i < 300; i++) {
+            sprintf(header, "{\"alg\":\"HS%s\",\"kid\":\"%0*d\"}",
+                    i % 2 ? "256" : "384", i % 90 + 1, i);
+            assert_int_equal(parse_with_memo(memo, header, kid, &alg, &had),
+                             TG_JWT_OK);
+            assert_int_equal(alg, i % 2 ? TG_ALG_HS256 : TG_ALG_HS384);
+            assert_int_equal(strtol(kid, NULL, 10), i);
+        }
+    }
+
+    tg_jwt_memo_destroy(memo);
+}
+
+
 /* Every truncation of a good token, and every one-character change of it, is
  * either refused or says what it says; no sanitizer complains. */
 static void
@@ -440,6 +520,7 @@ main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_signature_limit),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_memo),
         cmocka_unit_test(test_mutations),
     };
 
