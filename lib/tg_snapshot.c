@@ -14,6 +14,9 @@
 #define TG_RECORD_COVER  (2 + TG_DIGEST_SHOWN)
 
 
+static const char  tg_record_quota[] = "quota";
+
+
 /* A record that no BOOKMARK has made valid yet. */
 typedef struct {
     tg_watch_type_e      type;
@@ -39,6 +42,26 @@ struct tg_snapshot_scan_s {
 
     tg_scan_result_t        result;
 };
+
+
+const char *
+tg_record_kind_name(int kind)
+{
+    return kind == TG_RECORD_QUOTA ? tg_record_quota : tg_watch_kind_name(kind);
+}
+
+
+static int
+tg_record_kind(const char *name, size_t len)
+{
+    if (len == sizeof(tg_record_quota) - 1
+        && memcmp(name, tg_record_quota, len) == 0)
+    {
+        return TG_RECORD_QUOTA;
+    }
+
+    return tg_watch_kind(name, len);
+}
 
 
 int
@@ -129,7 +152,7 @@ tg_snapshot_record(tg_text_t *out, tg_chain_t *chain, const tg_record_t *record)
     tg_text_str(out, "[\"                \",\"");
     tg_text_str(out, tg_watch_type_name(record->type));
     tg_text_str(out, "\",\"");
-    tg_text_str(out, tg_watch_kind_name(record->kind));
+    tg_text_str(out, tg_record_kind_name(record->kind));
     tg_text_str(out, "\",");
     tg_text_u64(out, record->number);
     tg_text_str(out, ",");
@@ -230,7 +253,7 @@ tg_snapshot_parse(const char *line, size_t len, tg_record_t *record)
     }
 
     word = tg_word(&p, end, &n);
-    record->kind = word ? tg_watch_kind(word, n) : 0;
+    record->kind = word ? tg_record_kind(word, n) : 0;
 
     if (word == NULL || (record->kind == 0) != (n == 0)
         || (record->kind == 0) != (record->type == TG_WATCH_BOOKMARK)
@@ -313,7 +336,7 @@ tg_scan_grow(void *array, size_t n, size_t *allocated, size_t size)
 
 /* The place in the table of an object, taken or free. */
 static uint32_t *
-tg_scan_place(tg_snapshot_scan_t *scan, uint32_t kind, uint64_t id)
+tg_scan_place(const tg_snapshot_scan_t *scan, uint32_t kind, uint64_t id)
 {
     uint64_t                    h;
     const tg_snapshot_entry_t  *entry;
@@ -560,6 +583,25 @@ tg_snapshot_scan_result(const tg_snapshot_scan_t *scan,
     *result = scan->result;
     result->entries = scan->entries;
     result->nentries = scan->nentries;
+}
+
+
+const tg_snapshot_entry_t *
+tg_snapshot_scan_find(const tg_snapshot_scan_t *scan, int kind, uint64_t id)
+{
+    uint32_t  place;
+
+    if (scan->table == NULL) {
+        return NULL;
+    }
+
+    place = *tg_scan_place(scan, (uint32_t) kind, id);
+
+    if (place == 0 || scan->entries[place - 1].len == 0) {
+        return NULL;
+    }
+
+    return &scan->entries[place - 1];
 }
 
 

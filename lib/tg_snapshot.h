@@ -54,13 +54,19 @@ typedef struct {
 int tg_chain_init(tg_chain_t *chain);
 void tg_chain_free(tg_chain_t *chain);
 
+/* Beside tg_kind_e: what a quota has counted.  In a file of its own. */
+#define TG_RECORD_QUOTA  3
+
 typedef struct {
     tg_watch_type_e  type;
-    int              kind;      /* tg_kind_e; 0 with BOOKMARK */
+    int              kind;      /* tg_kind_e, TG_RECORD_QUOTA; 0 with BOOKMARK */
     uint64_t         number;    /* id, or the BOOKMARK's revision */
     const char      *line;      /* inside the record that was read */
     size_t           len;
 } tg_record_t;
+
+/* "tenant", "issuer", "quota". */
+const char *tg_record_kind_name(int kind);
 
 /*
  * Add the header, or a record, with its newline, and take the chain on.  Return
@@ -117,6 +123,10 @@ tg_scan_status_e tg_snapshot_scan_line(tg_snapshot_scan_t *scan,
 /* Valid until the scan goes on or is destroyed. */
 void tg_snapshot_scan_result(const tg_snapshot_scan_t *scan,
     tg_scan_result_t *result);
+
+/* The entry of an object, as of the last BOOKMARK; NULL: there is none. */
+const tg_snapshot_entry_t *tg_snapshot_scan_find(const tg_snapshot_scan_t *scan,
+    int kind, uint64_t id);
 
 /* Bytes of the lines taken so far. */
 uint64_t tg_snapshot_scan_offset(const tg_snapshot_scan_t *scan);

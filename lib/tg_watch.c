@@ -212,11 +212,11 @@ tg_watch_bookmark(tg_watch_event_t *event, tg_error_t *err)
 }
 
 
-int
+tg_watch_status_e
 tg_watch_parse(const char *line, size_t len, tg_watch_event_t *event,
     tg_error_t *err)
 {
-    int           rc;
+    int           bookmark;
     json_error_t  error;
 
     memset(event, 0, sizeof(tg_watch_event_t));
@@ -226,31 +226,30 @@ tg_watch_parse(const char *line, size_t len, tg_watch_event_t *event,
     if (!json_is_object(event->line)) {
         tg_error_set(err, "", "not a JSON object: %s",
                      event->line ? "another value" : error.text);
-        return -1;
+        return TG_WATCH_BAD_LINE;
     }
 
     if (tg_watch_envelope_type(event, err) != 0) {
-        return -1;
+        return TG_WATCH_BAD_LINE;
     }
 
-    if (event->type != TG_WATCH_BOOKMARK
-        && tg_watch_envelope_object(event, err) != 0)
+    bookmark = (event->type == TG_WATCH_BOOKMARK);
+
+    if ((!bookmark && tg_watch_envelope_object(event, err) != 0)
+        || tg_watch_integer(event->line, "revision", !bookmark,
+                            &event->revision, "", err) != 0
+        || (bookmark && tg_watch_bookmark(event, err) != 0))
     {
-        return -1;
+        return TG_WATCH_BAD_LINE;
     }
 
-    rc = tg_watch_integer(event->line, "revision",
-                          event->type == TG_WATCH_BOOKMARK ? 0 : 1,
-                          &event->revision, "", err);
-
-    if (rc == 0 && event->type == TG_WATCH_BOOKMARK) {
-        rc = tg_watch_bookmark(event, err);
-
-    } else if (rc == 0 && event->type == TG_WATCH_PUT && event->kind != 0) {
-        rc = tg_watch_object(event, err);
+    if (event->type == TG_WATCH_PUT && event->kind != 0
+        && tg_watch_object(event, err) != 0)
+    {
+        return TG_WATCH_BAD_OBJECT;
     }
 
-    return rc;
+    return TG_WATCH_OK;
 }
 
 

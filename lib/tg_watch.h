@@ -33,13 +33,18 @@ typedef struct {
     json_t          *line;          /* the whole; released by tg_watch_release */
 } tg_watch_event_t;
 
+typedef enum {
+    TG_WATCH_OK = 0,
+    TG_WATCH_BAD_LINE,      /* not an event: perhaps damaged on its way */
+    TG_WATCH_BAD_OBJECT     /* an event, whose object is not the one it names */
+} tg_watch_status_e;
+
 /*
- * Reads a line.  Returns 0, or -1 with err set: the line is refused whole, and
- * event holds as much of kind, name, id and revision as could be read.  In both
- * cases call tg_watch_release().
+ * Reads a line.  Unless TG_WATCH_OK err is set, and event holds as much of kind,
+ * name, id and revision as could be read.  In all cases call tg_watch_release().
  */
-int tg_watch_parse(const char *line, size_t len, tg_watch_event_t *event,
-    tg_error_t *err);
+tg_watch_status_e tg_watch_parse(const char *line, size_t len,
+    tg_watch_event_t *event, tg_error_t *err);
 
 void tg_watch_release(tg_watch_event_t *event);
 

@@ -370,6 +370,34 @@ test_records(void **state)
 
 
 static void
+test_quota_records(void **state)
+{
+    file_t               file;
+    tg_scan_result_t     result;
+    tg_snapshot_scan_t  *scan;
+
+    (void) state;
+
+    scan = tg_snapshot_scan_create();
+    assert_null(tg_snapshot_scan_find(scan, TG_RECORD_QUOTA, 5));
+
+    file_begin(&file);
+    file_add(&file, TG_WATCH_PUT, TG_RECORD_QUOTA, 5, "{\"q\":5}");
+    file_add(&file, TG_WATCH_BOOKMARK, 0, 1, "{}");
+
+    assert_int_equal(scan_file(scan, file.text.data, file.text.len),
+                     TG_SCAN_OK);
+    tg_snapshot_scan_result(scan, &result);
+    assert_int_equal(result.objects, 1);
+    assert_non_null(tg_snapshot_scan_find(scan, TG_RECORD_QUOTA, 5));
+    assert_null(tg_snapshot_scan_find(scan, TG_KIND_TENANT, 5));
+
+    tg_snapshot_scan_destroy(scan);
+    file_end(&file);
+}
+
+
+static void
 test_revision_goes_back(void **state)
 {
     file_t               file;
@@ -430,6 +458,15 @@ test_many(void **state)
     assert_int_equal(result.objects, n * 3 / 4);
     assert_int_equal(result.bytes, n / 2 * 7 + n / 4 * 8);
 
+    for (uint64_t id = 0; id <= n + 1; id++) {
+        const tg_snapshot_entry_t  *entry;
+
+        entry = tg_snapshot_scan_find(scan, TG_KIND_TENANT, id);
+        assert_true((entry != NULL) == (id >= 1 && id <= n && id % 4 != 1));
+        assert_true(entry == NULL || entry->id == id);
+        assert_null(tg_snapshot_scan_find(scan, TG_KIND_ISSUER, id));
+    }
+
     tg_snapshot_scan_destroy(scan);
     file_end(&file);
 }
@@ -445,6 +482,7 @@ main(void)
         cmocka_unit_test(test_lines_moved),
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_records),
+        cmocka_unit_test(test_quota_records),
         cmocka_unit_test(test_revision_goes_back),
         cmocka_unit_test(test_many),
     };

@@ -173,18 +173,22 @@ static const struct {
 static void
 test_refused(void **state)
 {
-    tg_error_t        err;
-    tg_watch_event_t  event;
+    tg_error_t         err;
+    tg_watch_event_t   event;
+    tg_watch_status_e  status;
 
     (void) state;
 
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         memset(&err, 0, sizeof(err));
 
-        if (tg_watch_parse(refused[i].line, strlen(refused[i].line), &event,
-                           &err) != -1)
+        status = tg_watch_parse(refused[i].line, strlen(refused[i].line),
+                                &event, &err);
+
+        if (status != (strncmp(refused[i].pointer, "/object", 7) == 0
+                       ? TG_WATCH_BAD_OBJECT : TG_WATCH_BAD_LINE))
         {
-            fail_msg("accepted: %s", refused[i].line);
+            fail_msg("%s: status %d", refused[i].line, status);
         }
 
         if (strcmp(err.pointer, refused[i].pointer) != 0
@@ -209,7 +213,8 @@ test_refused_is_named(void **state)
 
     (void) state;
 
-    assert_int_equal(tg_watch_parse(line, strlen(line), &event, &err), -1);
+    assert_int_equal(tg_watch_parse(line, strlen(line), &event, &err),
+                     TG_WATCH_BAD_OBJECT);
     assert_int_equal(event.kind, TG_KIND_TENANT);
     assert_string_equal(event.name, "acme");
     assert_int_equal(event.id, 17);
@@ -233,7 +238,7 @@ test_deep(void **state)
     assert_non_null(line);
     memset(line, '[', n);
 
-    assert_int_equal(tg_watch_parse(line, n, &event, &err), -1);
+    assert_int_equal(tg_watch_parse(line, n, &event, &err), TG_WATCH_BAD_LINE);
     tg_watch_release(&event);
 
     free(line);
