@@ -4,7 +4,10 @@
 -- everything it owns, so that psql reads well (WHERE tenant = 'acme'); numeric
 -- ids are what gateways see, and are never reused.
 --
--- The comment of a check constraint is the sentence that REST callers get.
+-- Keys say what is unique and what refers to what.  What a single value may be
+-- is said by the triggers of 0006_rules: they are compiled once a session, while
+-- check constraints are prepared anew by each statement, and they can say which
+-- field is wrong and what to do.  Tables that change seldom have constraints.
 
 BEGIN;
 
@@ -56,14 +59,7 @@ CREATE TABLE tiergate.tenants (
     labels       jsonb       NOT NULL DEFAULT '{}',
     boost_factor numeric,
     boost_until  timestamptz,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT tenants_name     CHECK (tiergate.is_label(name)),
-    CONSTRAINT tenants_state    CHECK (state IN ('active', 'suspended')),
-    CONSTRAINT tenants_reason   CHECK (octet_length(reason) <= 200),
-    CONSTRAINT tenants_display  CHECK (octet_length(display_name) <= 200),
-    CONSTRAINT tenants_labels   CHECK (tiergate.are_labels(labels)),
-    CONSTRAINT tenants_boost    CHECK ((boost_factor IS NULL) = (boost_until IS NULL)),
-    CONSTRAINT tenants_factor   CHECK (boost_factor > 0 AND boost_factor <= 1000)
+    created_at   timestamptz NOT NULL DEFAULT now()
 );
 
 COMMENT ON TABLE  tiergate.tenants              IS 'Tenants of the platform';
@@ -77,29 +73,20 @@ COMMENT ON COLUMN tiergate.tenants.labels       IS 'Labels of the platform, an o
 COMMENT ON COLUMN tiergate.tenants.boost_factor IS 'Rates and request limits are multiplied by this';
 COMMENT ON COLUMN tiergate.tenants.boost_until  IS 'until this time';
 COMMENT ON COLUMN tiergate.tenants.created_at   IS 'When it was created';
-COMMENT ON CONSTRAINT tenants_name    ON tiergate.tenants IS 'a tenant name is a DNS label: lower-case letters, digits and inner hyphens, at most 63';
-COMMENT ON CONSTRAINT tenants_state   ON tiergate.tenants IS 'state is active or suspended';
-COMMENT ON CONSTRAINT tenants_reason  ON tiergate.tenants IS 'reason has at most 200 bytes';
-COMMENT ON CONSTRAINT tenants_display ON tiergate.tenants IS 'display_name has at most 200 bytes';
-COMMENT ON CONSTRAINT tenants_labels  ON tiergate.tenants IS 'labels is an object of strings, of at most 16384 bytes';
-COMMENT ON CONSTRAINT tenants_boost   ON tiergate.tenants IS 'a boost needs both a factor and an end';
-COMMENT ON CONSTRAINT tenants_factor  ON tiergate.tenants IS 'a boost factor lies above 0 and at most at 1000';
 
 
 CREATE TABLE tiergate.hosts (
     host   text PRIMARY KEY COLLATE "C",
-    tenant text NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
-    CONSTRAINT hosts_host CHECK (tiergate.is_hostname(host))
+    tenant text NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE
 );
 
 CREATE INDEX hosts_tenant ON tiergate.hosts (tenant);
 -- finds what lies below a wildcard
-CREATE INDEX hosts_reversed ON tiergate.hosts (reverse(host) text_pattern_ops);
+CREATE INDEX hosts_reversed ON tiergate.hosts (reverse(host));
 
 COMMENT ON TABLE  tiergate.hosts        IS 'Hostnames; each belongs to one tenant';
 COMMENT ON COLUMN tiergate.hosts.host   IS 'Hostname in lower case; "*." in front makes it a wildcard';
 COMMENT ON COLUMN tiergate.hosts.tenant IS 'Tenant that owns it';
-COMMENT ON CONSTRAINT hosts_host ON tiergate.hosts IS 'a host is a DNS hostname in lower case, without port, final dot or non-ASCII letters (write those as xn-- labels); a wildcard is "*." and a hostname';
 
 
 CREATE TABLE tiergate.issuers (
@@ -114,23 +101,7 @@ CREATE TABLE tiergate.issuers (
     consumer_claim text,
     jwks_uri       text,
     keys           jsonb,
-    UNIQUE NULLS NOT DISTINCT (tenant, name),
-    CONSTRAINT issuers_name       CHECK (tiergate.is_name(name)),
-    CONSTRAINT issuers_ref        CHECK (ref IS NULL OR
-        (tenant IS NOT NULL AND issuer IS NULL AND algorithms IS NULL AND leeway IS NULL
-         AND consumer_claim IS NULL AND jwks_uri IS NULL AND keys IS NULL)),
-    CONSTRAINT issuers_own        CHECK (ref IS NOT NULL OR
-        (issuer IS NOT NULL AND algorithms IS NOT NULL AND leeway IS NOT NULL
-         AND consumer_claim IS NOT NULL AND keys IS NOT NULL)),
-    CONSTRAINT issuers_issuer     CHECK (octet_length(issuer) BETWEEN 1 AND 512 AND issuer !~ '[\x01-\x20\x7f]'),
-    CONSTRAINT issuers_audiences  CHECK (audiences IS NULL OR
-        (cardinality(audiences) BETWEEN 1 AND 16 AND tiergate.are_tokens(audiences, 256))),
-    CONSTRAINT issuers_algorithms CHECK (cardinality(algorithms) > 0 AND algorithms <@
-        '{RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,HS256,HS384,HS512,EdDSA}'),
-    CONSTRAINT issuers_leeway     CHECK (leeway BETWEEN 0 AND 300),
-    CONSTRAINT issuers_claim      CHECK (octet_length(consumer_claim) BETWEEN 1 AND 128),
-    CONSTRAINT issuers_jwks_uri   CHECK (length(jwks_uri) <= 2048 AND jwks_uri ~ '^https?://[!-~]+$'),
-    CONSTRAINT issuers_keys       CHECK (jsonb_typeof(keys) = 'array')
+    UNIQUE NULLS NOT DISTINCT (tenant, name)
 );
 
 CREATE INDEX issuers_referring ON tiergate.issuers (ref) WHERE ref IS NOT NULL;
@@ -147,16 +118,6 @@ COMMENT ON COLUMN tiergate.issuers.leeway         IS 'Seconds of tolerance for e
 COMMENT ON COLUMN tiergate.issuers.consumer_claim IS 'Claim whose value names the consumer';
 COMMENT ON COLUMN tiergate.issuers.jwks_uri       IS 'Where the key set is fetched; null for a static one';
 COMMENT ON COLUMN tiergate.issuers.keys           IS 'JSON Web Keys: the static set, or the last good one fetched';
-COMMENT ON CONSTRAINT issuers_name       ON tiergate.issuers IS 'a name has lower-case letters, digits and inner -._, at most 63';
-COMMENT ON CONSTRAINT issuers_ref        ON tiergate.issuers IS 'a reference to a platform issuer belongs to a tenant and sets audiences only';
-COMMENT ON CONSTRAINT issuers_own        ON tiergate.issuers IS 'an issuer needs issuer, algorithms, leeway, consumer_claim and keys';
-COMMENT ON CONSTRAINT issuers_issuer     ON tiergate.issuers IS 'issuer has 1 to 512 characters and no blanks';
-COMMENT ON CONSTRAINT issuers_audiences  ON tiergate.issuers IS 'audiences holds 1 to 16 strings of 1 to 256 bytes without blanks';
-COMMENT ON CONSTRAINT issuers_algorithms ON tiergate.issuers IS 'algorithms are of RS, PS, ES, HS with 256, 384, 512, and EdDSA';
-COMMENT ON CONSTRAINT issuers_leeway     ON tiergate.issuers IS 'leeway lies between 0 and 300 seconds';
-COMMENT ON CONSTRAINT issuers_claim      ON tiergate.issuers IS 'consumer_claim has 1 to 128 characters';
-COMMENT ON CONSTRAINT issuers_jwks_uri   ON tiergate.issuers IS 'jwks_uri is an http or https URL of at most 2048 characters';
-COMMENT ON CONSTRAINT issuers_keys       ON tiergate.issuers IS 'keys is an array of JSON Web Keys';
 
 
 CREATE TABLE tiergate.consumers (
@@ -164,9 +125,7 @@ CREATE TABLE tiergate.consumers (
     tenant text   NOT NULL COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
     name   text   NOT NULL COLLATE "C",
     labels jsonb  NOT NULL DEFAULT '{}',
-    PRIMARY KEY (tenant, name),
-    CONSTRAINT consumers_name   CHECK (tiergate.is_consumer(name)),
-    CONSTRAINT consumers_labels CHECK (tiergate.are_labels(labels))
+    PRIMARY KEY (tenant, name)
 );
 
 COMMENT ON TABLE  tiergate.consumers        IS 'Consumers that a tenant has registered; tokens and keys may name others';
@@ -174,8 +133,6 @@ COMMENT ON COLUMN tiergate.consumers.id     IS 'Number that gateways know it by;
 COMMENT ON COLUMN tiergate.consumers.tenant IS 'Tenant that it belongs to';
 COMMENT ON COLUMN tiergate.consumers.name   IS 'Name, as tokens and keys carry it';
 COMMENT ON COLUMN tiergate.consumers.labels IS 'Labels of the tenant, an object of strings';
-COMMENT ON CONSTRAINT consumers_name   ON tiergate.consumers IS 'a consumer name has 1 to 128 visible ASCII characters';
-COMMENT ON CONSTRAINT consumers_labels ON tiergate.consumers IS 'labels is an object of strings, of at most 16384 bytes';
 
 
 CREATE TABLE tiergate.api_keys (
@@ -187,11 +144,7 @@ CREATE TABLE tiergate.api_keys (
     expires_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     rotated_to bigint,
-    sha256     bytea       NOT NULL UNIQUE,
-    CONSTRAINT api_keys_consumer CHECK (tiergate.is_consumer(consumer)),
-    CONSTRAINT api_keys_sha256   CHECK (octet_length(sha256) = 32),
-    CONSTRAINT api_keys_scopes   CHECK (scopes IS NULL OR
-        (cardinality(scopes) <= 64 AND tiergate.are_tokens(scopes, 128)))
+    sha256     bytea       NOT NULL UNIQUE
 );
 
 CREATE INDEX api_keys_tenant ON tiergate.api_keys (tenant, consumer);
@@ -206,9 +159,6 @@ COMMENT ON COLUMN tiergate.api_keys.expires_at IS 'When it ends; null for never'
 COMMENT ON COLUMN tiergate.api_keys.created_at IS 'When it was made';
 COMMENT ON COLUMN tiergate.api_keys.rotated_to IS 'Key that replaces it';
 COMMENT ON COLUMN tiergate.api_keys.sha256     IS 'SHA-256 of the key';
-COMMENT ON CONSTRAINT api_keys_consumer ON tiergate.api_keys IS 'a consumer name has 1 to 128 visible ASCII characters';
-COMMENT ON CONSTRAINT api_keys_sha256   ON tiergate.api_keys IS 'sha256 has 32 bytes';
-COMMENT ON CONSTRAINT api_keys_scopes   ON tiergate.api_keys IS 'scopes holds at most 64 strings of 1 to 128 bytes without blanks';
 
 
 CREATE TABLE tiergate.upstreams (
@@ -220,13 +170,7 @@ CREATE TABLE tiergate.upstreams (
     max_fails       integer NOT NULL DEFAULT 3,
     fail_timeout_ms integer NOT NULL DEFAULT 10000,
     slow_start_ms   integer NOT NULL DEFAULT 10000,
-    PRIMARY KEY (tenant, name),
-    CONSTRAINT upstreams_name            CHECK (tiergate.is_name(name)),
-    CONSTRAINT upstreams_host            CHECK (length(host) BETWEEN 1 AND 255 AND host ~ '^[-A-Za-z0-9._]+(:[0-9]{1,5})?$'),
-    CONSTRAINT upstreams_max_outstanding CHECK (max_outstanding BETWEEN 0 AND 1000000),
-    CONSTRAINT upstreams_max_fails       CHECK (max_fails BETWEEN 0 AND 1000),
-    CONSTRAINT upstreams_fail_timeout    CHECK (fail_timeout_ms BETWEEN 100 AND 3600000),
-    CONSTRAINT upstreams_slow_start      CHECK (slow_start_ms BETWEEN 0 AND 3600000)
+    PRIMARY KEY (tenant, name)
 );
 
 COMMENT ON TABLE  tiergate.upstreams                 IS 'Where a tenant''s requests go';
@@ -238,12 +182,6 @@ COMMENT ON COLUMN tiergate.upstreams.max_outstanding IS 'Requests in flight befo
 COMMENT ON COLUMN tiergate.upstreams.max_fails       IS 'Failures after which an endpoint is taken out; 0 never does';
 COMMENT ON COLUMN tiergate.upstreams.fail_timeout_ms IS 'For how long it is out, in milliseconds';
 COMMENT ON COLUMN tiergate.upstreams.slow_start_ms   IS 'Time to full weight after it has come back, in milliseconds';
-COMMENT ON CONSTRAINT upstreams_name            ON tiergate.upstreams IS 'a name has lower-case letters, digits and inner -._, at most 63';
-COMMENT ON CONSTRAINT upstreams_host            ON tiergate.upstreams IS 'host is a hostname, with :port if need be';
-COMMENT ON CONSTRAINT upstreams_max_outstanding ON tiergate.upstreams IS 'max_outstanding lies between 0 and 1000000';
-COMMENT ON CONSTRAINT upstreams_max_fails       ON tiergate.upstreams IS 'max_fails lies between 0 and 1000';
-COMMENT ON CONSTRAINT upstreams_fail_timeout    ON tiergate.upstreams IS 'fail_timeout_ms lies between 100 and 3600000';
-COMMENT ON CONSTRAINT upstreams_slow_start      ON tiergate.upstreams IS 'slow_start_ms lies between 0 and 3600000';
 
 
 CREATE TABLE tiergate.endpoints (
@@ -254,10 +192,7 @@ CREATE TABLE tiergate.endpoints (
     port     integer NOT NULL,
     weight   integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant, upstream, address, port),
-    FOREIGN KEY (tenant, upstream) REFERENCES tiergate.upstreams ON DELETE CASCADE,
-    CONSTRAINT endpoints_address CHECK (masklen(address) = CASE family(address) WHEN 4 THEN 32 ELSE 128 END),
-    CONSTRAINT endpoints_port    CHECK (port BETWEEN 1 AND 65535),
-    CONSTRAINT endpoints_weight  CHECK (weight BETWEEN 0 AND 1000000)
+    FOREIGN KEY (tenant, upstream) REFERENCES tiergate.upstreams ON DELETE CASCADE
 );
 
 COMMENT ON TABLE  tiergate.endpoints          IS 'Addresses of an upstream';
@@ -267,9 +202,6 @@ COMMENT ON COLUMN tiergate.endpoints.upstream IS 'Upstream that it belongs to';
 COMMENT ON COLUMN tiergate.endpoints.address  IS 'IPv4 or IPv6 address; settings endpoints.allow and endpoints.deny say which may be used';
 COMMENT ON COLUMN tiergate.endpoints.port     IS 'TCP port';
 COMMENT ON COLUMN tiergate.endpoints.weight   IS 'Share of the requests; 0 drains it';
-COMMENT ON CONSTRAINT endpoints_address ON tiergate.endpoints IS 'address is one IPv4 or IPv6 address, not a network';
-COMMENT ON CONSTRAINT endpoints_port    ON tiergate.endpoints IS 'port lies between 1 and 65535';
-COMMENT ON CONSTRAINT endpoints_weight  ON tiergate.endpoints IS 'weight lies between 0 and 1000000';
 
 
 CREATE TABLE tiergate.routes (
@@ -295,32 +227,7 @@ CREATE TABLE tiergate.routes (
     read_ms          integer NOT NULL DEFAULT 30000,
     retries          integer NOT NULL DEFAULT 1,
     websocket        boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (tenant, name),
-    CONSTRAINT routes_name      CHECK (tiergate.is_name(name)),
-    CONSTRAINT routes_path_type CHECK (path_type IN ('exact', 'prefix', 'regex')),
-    CONSTRAINT routes_path      CHECK (octet_length(path) BETWEEN 1 AND 512 AND path !~ '[\x01-\x20\x7f]'
-        AND (path_type = 'regex' OR (left(path, 1) = '/' AND path !~ '//|[?#\\]|/\.\.?(/|$)'))),
-    CONSTRAINT routes_methods   CHECK (methods IS NULL OR
-        (cardinality(methods) BETWEEN 1 AND 16 AND tiergate.are_methods(methods))),
-    CONSTRAINT routes_headers   CHECK (headers IS NULL OR tiergate.are_headers(headers)),
-    CONSTRAINT routes_hosts     CHECK (hosts IS NULL OR
-        (cardinality(hosts) BETWEEN 1 AND 16 AND tiergate.are_hostnames(hosts))),
-    CONSTRAINT routes_auth      CHECK (auth IN ('required', 'optional', 'none')),
-    CONSTRAINT routes_auth_methods CHECK (cardinality(auth_methods) > 0 AND auth_methods <@ '{jwt,api_key}'),
-    CONSTRAINT routes_scopes    CHECK (scopes IS NULL OR
-        (cardinality(scopes) <= 64 AND tiergate.are_tokens(scopes, 128))),
-    CONSTRAINT routes_claims    CHECK (claims IS NULL OR tiergate.are_claims(claims)),
-    CONSTRAINT routes_rewrite   CHECK (rewrite IN ('strip_prefix', 'replace_prefix', 'replace_path')),
-    CONSTRAINT routes_rewrite_value CHECK (CASE
-        WHEN rewrite IS NULL OR rewrite = 'strip_prefix' THEN rewrite_value IS NULL
-        ELSE rewrite_value IS NOT NULL AND left(rewrite_value, 1) = '/'
-             AND octet_length(rewrite_value) <= 512 AND rewrite_value !~ '[\x01-\x20\x7f?#]' END),
-    CONSTRAINT routes_rewrite_match CHECK (rewrite IS NULL OR rewrite = 'replace_path' OR path_type = 'prefix'),
-    CONSTRAINT routes_backends  CHECK (jsonb_typeof(backends) = 'array' AND jsonb_array_length(backends) BETWEEN 1 AND 16),
-    CONSTRAINT routes_sticky    CHECK (sticky IN ('none', 'consumer')),
-    CONSTRAINT routes_timeouts  CHECK (connect_ms BETWEEN 1 AND 3600000 AND send_ms BETWEEN 1 AND 3600000
-        AND read_ms BETWEEN 1 AND 3600000),
-    CONSTRAINT routes_retries   CHECK (retries BETWEEN 0 AND 5)
+    PRIMARY KEY (tenant, name)
 );
 
 -- Two routes of one tenant never have the same match.  Arrays are kept sorted
@@ -351,37 +258,22 @@ COMMENT ON COLUMN tiergate.routes.send_ms          IS 'Time limit between two wr
 COMMENT ON COLUMN tiergate.routes.read_ms          IS 'Time limit between two reads from upstream, in milliseconds';
 COMMENT ON COLUMN tiergate.routes.retries          IS 'Further attempts on idempotent methods, 0 to 5';
 COMMENT ON COLUMN tiergate.routes.websocket        IS 'Whether the connection may be upgraded to WebSocket';
-COMMENT ON CONSTRAINT routes_name          ON tiergate.routes IS 'a name has lower-case letters, digits and inner -._, at most 63';
-COMMENT ON CONSTRAINT routes_path_type     ON tiergate.routes IS 'the path type is exact, prefix or regex';
-COMMENT ON CONSTRAINT routes_path          ON tiergate.routes IS 'a path has 1 to 512 bytes, begins with / and is normalised: no blanks, ?, #, backslash, // or dot segments';
-COMMENT ON CONSTRAINT routes_methods       ON tiergate.routes IS 'methods holds 1 to 16 request methods in capital letters';
-COMMENT ON CONSTRAINT routes_headers       ON tiergate.routes IS 'headers holds 1 to 16 of {name, type: exact or regex, value}';
-COMMENT ON CONSTRAINT routes_hosts         ON tiergate.routes IS 'hosts holds 1 to 16 hostnames';
-COMMENT ON CONSTRAINT routes_auth          ON tiergate.routes IS 'auth is required, optional or none';
-COMMENT ON CONSTRAINT routes_auth_methods  ON tiergate.routes IS 'auth methods are jwt and api_key';
-COMMENT ON CONSTRAINT routes_scopes        ON tiergate.routes IS 'scopes holds at most 64 strings of 1 to 128 bytes without blanks';
-COMMENT ON CONSTRAINT routes_claims        ON tiergate.routes IS 'claims holds at most 16 of {name, values}, with 1 to 64 values each';
-COMMENT ON CONSTRAINT routes_rewrite       ON tiergate.routes IS 'rewrite is strip_prefix, replace_prefix or replace_path';
-COMMENT ON CONSTRAINT routes_rewrite_value ON tiergate.routes IS 'replace_prefix and replace_path need a value that begins with /, strip_prefix takes none';
-COMMENT ON CONSTRAINT routes_rewrite_match ON tiergate.routes IS 'strip_prefix and replace_prefix need a path of type prefix';
-COMMENT ON CONSTRAINT routes_backends      ON tiergate.routes IS 'backends holds 1 to 16 of {upstream, weight}';
-COMMENT ON CONSTRAINT routes_sticky        ON tiergate.routes IS 'sticky is none or consumer';
-COMMENT ON CONSTRAINT routes_timeouts      ON tiergate.routes IS 'timeouts lie between 1 and 3600000 milliseconds';
-COMMENT ON CONSTRAINT routes_retries       ON tiergate.routes IS 'retries lies between 0 and 5';
 
 
 CREATE FUNCTION tiergate.quota_window(per interval)
 RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT CASE
-        WHEN extract(month FROM per) = 1 AND extract(year FROM per) = 0
-             AND extract(day FROM per) = 0 AND per = '1 month' THEN 'month'
-        WHEN extract(month FROM per) <> 0 OR extract(year FROM per) <> 0 THEN NULL
-        WHEN extract(epoch FROM per) = 86400 THEN 'day'
-        WHEN extract(epoch FROM per) BETWEEN 1 AND 86399
-             AND extract(epoch FROM per) % 1 = 0 THEN trunc(extract(epoch FROM per)) || 's'
-        END
+DECLARE
+    months  numeric := extract(year FROM per) * 12 + extract(month FROM per);
+    seconds numeric := extract(epoch FROM per);
+BEGIN
+    IF months <> 0 THEN
+        RETURN CASE WHEN months = 1 AND per - interval '1 month' = interval '0' THEN 'month' END;
+    END IF;
+    RETURN CASE WHEN seconds = 86400 THEN 'day'
+                WHEN seconds BETWEEN 1 AND 86399 AND seconds % 1 = 0 THEN trunc(seconds) || 's' END;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.quota_window(interval) IS
@@ -403,19 +295,7 @@ CREATE TABLE tiergate.quotas (
     dry_run     boolean  NOT NULL DEFAULT false,
     UNIQUE (tenant, name),
     CONSTRAINT quotas_same UNIQUE NULLS NOT DISTINCT (tenant, metric, route, consumer, per),
-    FOREIGN KEY (tenant, route) REFERENCES tiergate.routes ON DELETE CASCADE,
-    CONSTRAINT quotas_name     CHECK (tiergate.is_name(name)),
-    CONSTRAINT quotas_consumer CHECK (tiergate.is_consumer(consumer)),
-    CONSTRAINT quotas_metric   CHECK (metric IN ('requests', 'concurrency', 'body_size')),
-    CONSTRAINT quotas_limit    CHECK (CASE metric
-        WHEN 'requests'    THEN num_nulls(requests, per) = 0 AND num_nonnulls(concurrency, body_size) = 0
-        WHEN 'concurrency' THEN concurrency IS NOT NULL AND num_nonnulls(requests, per, burst, body_size) = 0
-        ELSE                    body_size IS NOT NULL AND num_nonnulls(requests, per, burst, concurrency) = 0 END),
-    CONSTRAINT quotas_range    CHECK (requests BETWEEN 1 AND 1000000000000
-        AND concurrency BETWEEN 1 AND 1000000 AND body_size BETWEEN 0 AND 1099511627776),
-    CONSTRAINT quotas_per      CHECK (per IS NULL OR tiergate.quota_window(per) IS NOT NULL),
-    CONSTRAINT quotas_burst    CHECK (burst BETWEEN 0 AND 1000000000
-        AND tiergate.quota_window(per) NOT IN ('day', 'month'))
+    FOREIGN KEY (tenant, route) REFERENCES tiergate.routes ON DELETE CASCADE
 );
 
 CREATE INDEX quotas_route ON tiergate.quotas (tenant, route) WHERE route IS NOT NULL;
@@ -433,14 +313,7 @@ COMMENT ON COLUMN tiergate.quotas.burst       IS 'Requests that may come at once
 COMMENT ON COLUMN tiergate.quotas.concurrency IS 'Limit of metric concurrency';
 COMMENT ON COLUMN tiergate.quotas.body_size   IS 'Limit of metric body_size, in bytes';
 COMMENT ON COLUMN tiergate.quotas.dry_run     IS 'Count and report, never refuse';
-COMMENT ON CONSTRAINT quotas_name     ON tiergate.quotas IS 'a name has lower-case letters, digits and inner -._, at most 63';
 COMMENT ON CONSTRAINT quotas_same     ON tiergate.quotas IS 'a tenant has one quota of the same metric, route, consumer and window';
-COMMENT ON CONSTRAINT quotas_consumer ON tiergate.quotas IS 'consumer is a consumer name or *';
-COMMENT ON CONSTRAINT quotas_metric   ON tiergate.quotas IS 'metric is requests, concurrency or body_size';
-COMMENT ON CONSTRAINT quotas_limit    ON tiergate.quotas IS 'metric requests needs requests and per; concurrency needs concurrency; body_size needs body_size; and none takes the others'' fields';
-COMMENT ON CONSTRAINT quotas_range    ON tiergate.quotas IS 'limits are: requests 1 to 10^12, concurrency 1 to 10^6, body_size 0 to 2^40';
-COMMENT ON CONSTRAINT quotas_per      ON tiergate.quotas IS 'a window is 1 to 86399 whole seconds, 1 day or 1 month';
-COMMENT ON CONSTRAINT quotas_burst    ON tiergate.quotas IS 'burst lies between 0 and 10^9, for windows in seconds only';
 
 
 CREATE TABLE tiergate.gateways (
@@ -456,7 +329,6 @@ CREATE TABLE tiergate.gateways (
     zone_used  bigint,
     rejected   jsonb       NOT NULL DEFAULT '[]',
     created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT gateways_name   CHECK (tiergate.is_name(name)),
     CONSTRAINT gateways_kind   CHECK (kind IN ('shared', 'dedicated')),
     CONSTRAINT gateways_tenant CHECK ((kind = 'dedicated') = (tenant IS NOT NULL)),
     CONSTRAINT gateways_state  CHECK (state IN ('unknown', 'loading', 'snapshot', 'live'))
@@ -477,7 +349,6 @@ COMMENT ON COLUMN tiergate.gateways.zone_size  IS 'Size of its registry zone in 
 COMMENT ON COLUMN tiergate.gateways.zone_used  IS 'Bytes of it in use';
 COMMENT ON COLUMN tiergate.gateways.rejected   IS 'Objects that it refused and keeps at their last good state: [{"kind", "name", "revision", "reason"}]';
 COMMENT ON COLUMN tiergate.gateways.created_at IS 'When it was registered';
-COMMENT ON CONSTRAINT gateways_name   ON tiergate.gateways IS 'a name has lower-case letters, digits and inner -._, at most 63';
 COMMENT ON CONSTRAINT gateways_kind   ON tiergate.gateways IS 'kind is shared or dedicated';
 COMMENT ON CONSTRAINT gateways_tenant ON tiergate.gateways IS 'a dedicated gateway has a tenant, a shared one has none';
 COMMENT ON CONSTRAINT gateways_state  ON tiergate.gateways IS 'state is unknown, loading, snapshot or live';

@@ -31,8 +31,7 @@ CREATE TABLE tiergate.changes (
     object_id bigint      NOT NULL,
     name      text        NOT NULL COLLATE "C",
     xid       xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT changes_kind CHECK (kind IN ('tenant', 'issuer', 'tenant_issuer'))
+    at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 CREATE UNIQUE INDEX changes_revision ON tiergate.changes (revision, kind, object_id)
@@ -49,7 +48,6 @@ COMMENT ON COLUMN tiergate.changes.object_id IS 'Its id';
 COMMENT ON COLUMN tiergate.changes.name      IS 'Its name';
 COMMENT ON COLUMN tiergate.changes.xid       IS 'Transaction, as in the audit';
 COMMENT ON COLUMN tiergate.changes.at        IS 'When it was committed';
-COMMENT ON CONSTRAINT changes_kind ON tiergate.changes IS 'kind is tenant, issuer or tenant_issuer';
 
 
 CREATE FUNCTION tiergate.lock_revision()
@@ -68,6 +66,8 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    drawn bigint;
 BEGIN
     -- the first row's turn has served the others of the transaction
     IF NOT EXISTS (SELECT FROM tiergate.changes
@@ -78,10 +78,10 @@ BEGIN
 
     PERFORM tiergate.lock_revision();
 
+    drawn := nextval('tiergate.revision');
     UPDATE tiergate.changes
-       SET revision = r.revision, at = clock_timestamp()
-      FROM (SELECT nextval('tiergate.revision') AS revision) r
-     WHERE changes.xid = NEW.xid AND changes.revision IS NULL;
+       SET revision = drawn, at = clock_timestamp()
+     WHERE xid = NEW.xid AND revision IS NULL;
 
     PERFORM pg_notify('tiergate_changes', '');
     RETURN NULL;
@@ -99,36 +99,16 @@ CREATE CONSTRAINT TRIGGER changes_assign_revision
 
 CREATE FUNCTION tiergate.revision_of(kind text, object_id bigint)
 RETURNS bigint
-LANGUAGE sql STABLE
-AS $$
-    SELECT max(c.revision) FROM tiergate.changes c
-     WHERE c.kind = revision_of.kind AND c.object_id = revision_of.object_id
-       AND c.revision IS NOT NULL
-$$;
-
-COMMENT ON FUNCTION tiergate.revision_of(text, bigint) IS 'Newest revision of an object';
-
-
--- The two shapes of "this tenant changed": inserts come in bulk and are marked
--- by the statement, updates and deletes by the row.
-
-CREATE FUNCTION tiergate.mark_inserted()
-RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
-    INSERT INTO tiergate.changes (kind, object_id, name)
-    SELECT 'tenant', t.id, t.name
-      FROM (SELECT DISTINCT n.tenant FROM new_rows n) n
-      JOIN tiergate.tenants t ON t.name = n.tenant
-        ON CONFLICT DO NOTHING;
-    RETURN NULL;
+    RETURN (SELECT max(c.revision) FROM tiergate.changes c
+             WHERE c.kind = revision_of.kind AND c.object_id = revision_of.object_id
+               AND c.revision IS NOT NULL);
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.mark_inserted() IS
-    'Trigger: rows that tenants own were inserted, so the tenants changed';
+COMMENT ON FUNCTION tiergate.revision_of(text, bigint) IS 'Newest revision of an object';
 
 
 CREATE FUNCTION tiergate.mark_changed()
@@ -154,22 +134,6 @@ COMMENT ON FUNCTION tiergate.mark_changed() IS
     'Trigger: a row that a tenant owns was updated or deleted, so the tenant changed';
 
 
-CREATE FUNCTION tiergate.mark_tenants_inserted()
-RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO tiergate.changes (kind, object_id, name)
-    SELECT 'tenant', n.id, n.name FROM new_rows n
-        ON CONFLICT DO NOTHING;
-    RETURN NULL;
-END
-$$;
-
-COMMENT ON FUNCTION tiergate.mark_tenants_inserted() IS 'Trigger: tenants were inserted';
-
-
 CREATE FUNCTION tiergate.mark_tenant_changed()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -184,27 +148,6 @@ END
 $$;
 
 COMMENT ON FUNCTION tiergate.mark_tenant_changed() IS 'Trigger: a tenant was updated or deleted';
-
-
-CREATE FUNCTION tiergate.mark_issuers_inserted()
-RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO tiergate.changes (kind, object_id, name)
-    SELECT CASE WHEN n.tenant IS NULL THEN 'issuer' ELSE 'tenant_issuer' END, n.id, n.name
-      FROM new_rows n WHERE n.ref IS NULL
-    UNION
-    SELECT 'tenant', t.id, t.name
-      FROM new_rows n JOIN tiergate.tenants t ON t.name = n.tenant
-        ON CONFLICT DO NOTHING;
-    RETURN NULL;
-END
-$$;
-
-COMMENT ON FUNCTION tiergate.mark_issuers_inserted() IS
-    'Trigger: issuers were inserted; one of the platform is an object of its own, one of a tenant is part of it';
 
 
 CREATE FUNCTION tiergate.mark_issuer_changed()
@@ -239,8 +182,7 @@ CREATE TABLE tiergate.audit (
     name       text,
     old        jsonb,
     new        jsonb,
-    xid        xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    CONSTRAINT audit_action CHECK (action IN ('insert', 'update', 'delete'))
+    xid        xid8        NOT NULL DEFAULT pg_current_xact_id()
 );
 
 CREATE INDEX audit_tenant ON tiergate.audit (tenant, id);
@@ -258,17 +200,20 @@ COMMENT ON COLUMN tiergate.audit.name       IS 'Which row';
 COMMENT ON COLUMN tiergate.audit.old        IS 'Old values: of the changed columns, or of the deleted row; secrets are left out';
 COMMENT ON COLUMN tiergate.audit.new        IS 'New values: of the changed columns, or of the new row; secrets are left out';
 COMMENT ON COLUMN tiergate.audit.xid        IS 'Transaction, as in changes';
-COMMENT ON CONSTRAINT audit_action ON tiergate.audit IS 'action is insert, update or delete';
 
 
 -- Anyone may set a variable, but only tenantd's role is believed about it.
 CREATE FUNCTION tiergate.current_actor()
 RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT CASE WHEN coalesce(current_setting('tiergate.actor', true), '') <> ''
-                 AND pg_has_role(session_user, 'tiergate_daemon', 'MEMBER')
-                THEN current_setting('tiergate.actor') END
+BEGIN
+    IF coalesce(current_setting('tiergate.actor', true), '') <> ''
+       AND pg_has_role(session_user, 'tiergate_daemon', 'MEMBER') THEN
+        RETURN current_setting('tiergate.actor');
+    END IF;
+    RETURN NULL;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.current_actor() IS
@@ -277,10 +222,12 @@ COMMENT ON FUNCTION tiergate.current_actor() IS
 
 CREATE FUNCTION tiergate.current_db_role()
 RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT session_user || CASE WHEN current_setting('role') IN ('none', session_user) THEN ''
-                                ELSE ' as ' || current_setting('role') END
+BEGIN
+    RETURN session_user || CASE WHEN current_setting('role') IN ('none', session_user) THEN ''
+                                ELSE ' as ' || current_setting('role') END;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.current_db_role() IS
@@ -324,19 +271,23 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    db_role    text := tiergate.current_db_role();
+    actor      text := tiergate.current_actor();
+    request_id text := nullif(current_setting('tiergate.request_id', true), '');
 BEGIN
     INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
-    SELECT tiergate.current_db_role(), tiergate.current_actor(),
-           nullif(current_setting('tiergate.request_id', true), ''),
-           'insert', TG_TABLE_NAME, j.record->>TG_ARGV[0],
+    SELECT db_role, actor, request_id, 'insert', TG_TABLE_NAME, j.record->>TG_ARGV[0],
            concat_ws('/', j.record->>TG_ARGV[1], j.record->>TG_ARGV[2], j.record->>TG_ARGV[3]),
            tiergate.redact(TG_TABLE_NAME, j.record)
-      FROM (SELECT jsonb_strip_nulls(to_jsonb(n)) AS record FROM new_rows n) j;
+      -- OFFSET keeps the planner from converting the row once for each column
+      FROM (SELECT jsonb_strip_nulls(to_jsonb(n)) AS record FROM new_rows n OFFSET 0) j;
     RETURN NULL;
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.audit_inserted() IS 'Trigger: writes the audit of inserted rows';
+COMMENT ON FUNCTION tiergate.audit_inserted() IS
+    'Trigger: writes the audit of rows that were inserted into a table of the platform';
 
 
 CREATE FUNCTION tiergate.audit_changed()
@@ -419,33 +370,168 @@ $$;
 COMMENT ON FUNCTION tiergate.keep_rows() IS 'Trigger: refuses TRUNCATE';
 
 
--- Which table is audited under which name, and who is marked as changed by it.
+-- Inserts come in bulk, and most of them when a tenant is created, so each table
+-- has one function that does with one statement all that follows from a
+-- statement's new rows: the audit, the mark that the tenant has changed, and the
+-- limit of how much a tenant may hold.  Two transactions that cannot see each
+-- other could together pass a limit, so from half of it on they take turns.
+DO $$
+DECLARE
+    t     record;
+    owned text := $m$SELECT 'tenant', t.id, t.name FROM (SELECT DISTINCT o.tenant FROM owners o) o
+                       JOIN tiergate.tenants t ON t.name = o.tenant$m$;
+BEGIN
+    FOR t IN
+        SELECT * FROM (VALUES
+            ('hosts',     'n.host',                                        'hosts_per_tenant',       '{tenant}', owned),
+            ('consumers', 'n.name',                                        'consumers_per_tenant',   '{tenant}', owned),
+            ('api_keys',  'n.id::text',                                    'api_keys_per_tenant',    '{tenant}', owned),
+            ('upstreams', 'n.name',                                        'upstreams_per_tenant',   '{tenant}', owned),
+            ('endpoints', 'n.upstream || ''/'' || host(n.address) || '':'' || n.port',
+                                                                           'endpoints_per_upstream', '{tenant,upstream}', owned),
+            ('routes',    'n.name',                                        'routes_per_tenant',      '{tenant}', owned),
+            ('quotas',    'n.name',                                        'quotas_per_tenant',      '{tenant}', owned),
+            ('issuers',   'n.name',                                        'issuers_per_tenant',     '{tenant}', owned || $m$
+                 UNION ALL
+                SELECT CASE WHEN n.tenant IS NULL THEN 'issuer' ELSE 'tenant_issuer' END, n.id, n.name
+                  FROM new_rows n WHERE n.ref IS NULL$m$)
+        ) AS v (tab, label, lim, owner, marks)
+    LOOP
+        EXECUTE format($f$
+            CREATE FUNCTION tiergate.%1$s_inserted()
+            RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER
+            SET search_path = pg_catalog, pg_temp
+            AS $body$
+            DECLARE
+                db_role    text := tiergate.current_db_role();
+                actor      text := tiergate.current_actor();
+                request_id text := nullif(current_setting('tiergate.request_id', true), '');
+                full_ones  text[];
+                one        record;
+            BEGIN
+                WITH audited AS (
+                    INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
+                    SELECT db_role, actor, request_id, 'insert', '%1$s', n.tenant, %2$s,
+                           tiergate.redact('%1$s', jsonb_strip_nulls(to_jsonb(n)))
+                      FROM new_rows n
+                ), owners AS MATERIALIZED (
+                    SELECT DISTINCT %4$s FROM new_rows n WHERE n.tenant IS NOT NULL
+                ), marked AS (
+                    INSERT INTO tiergate.changes (kind, object_id, name)
+                    %6$s
+                        ON CONFLICT DO NOTHING
+                )
+                SELECT array_agg(o.tenant) INTO full_ones
+                  FROM owners o
+                 WHERE (SELECT count(*) FROM tiergate.%1$s x WHERE %5$s)
+                       > (SELECT l.value / 2 FROM tiergate.limits l WHERE l.name = %3$L);
+
+                IF full_ones IS NOT NULL THEN
+                    FOR one IN SELECT DISTINCT %4$s FROM new_rows n WHERE n.tenant = ANY (full_ones) LOOP
+                        PERFORM tiergate.hold_limit(%3$L, one::text);
+                        PERFORM tiergate.refuse_excess(%3$L,
+                            (SELECT count(*) FROM tiergate.%1$s x WHERE %7$s));
+                    END LOOP;
+                END IF;
+                RETURN NULL;
+            END
+            $body$
+            $f$, t.tab, t.label, t.lim,
+                 (SELECT string_agg('n.' || c, ', ') FROM unnest(t.owner::text[]) c),
+                 (SELECT string_agg(format('x.%1$s = o.%1$s', c), ' AND ') FROM unnest(t.owner::text[]) c),
+                 t.marks,
+                 (SELECT string_agg(format('x.%1$s = one.%1$s', c), ' AND ') FROM unnest(t.owner::text[]) c));
+        EXECUTE format('COMMENT ON FUNCTION tiergate.%s_inserted() IS %L', t.tab,
+                       'Trigger: audits new rows, marks their tenants as changed, and holds them to limit ' || t.lim);
+        EXECUTE format(
+            'CREATE TRIGGER %1$s_inserted AFTER INSERT ON tiergate.%1$s REFERENCING NEW TABLE AS new_rows
+             FOR EACH STATEMENT EXECUTE FUNCTION tiergate.%1$s_inserted()', t.tab);
+    END LOOP;
+END
+$$;
+
+
+CREATE FUNCTION tiergate.tenants_inserted()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    db_role    text := tiergate.current_db_role();
+    actor      text := tiergate.current_actor();
+    request_id text := nullif(current_setting('tiergate.request_id', true), '');
+BEGIN
+    WITH audited AS (
+        INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
+        SELECT db_role, actor, request_id, 'insert', 'tenants', n.name, n.name,
+               jsonb_strip_nulls(to_jsonb(n))
+          FROM new_rows n
+    )
+    INSERT INTO tiergate.changes (kind, object_id, name)
+    SELECT 'tenant', n.id, n.name FROM new_rows n
+        ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.tenants_inserted() IS 'Trigger: audits new tenants and marks them as changed';
+
+CREATE TRIGGER tenants_inserted AFTER INSERT ON tiergate.tenants REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tiergate.tenants_inserted();
+
+
+CREATE FUNCTION tiergate.hold_limit(name text, owner text)
+RETURNS void
+LANGUAGE sql
+AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended(name || owner, 0))
+$$;
+
+COMMENT ON FUNCTION tiergate.hold_limit(text, text) IS
+    'Waits for other transactions that come near the same limit of the same owner';
+
+
+CREATE FUNCTION tiergate.refuse_excess(name text, held bigint)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    most bigint := (SELECT l.value FROM tiergate.limits l WHERE l.name = refuse_excess.name);
+BEGIN
+    IF held > most THEN
+        PERFORM tiergate.refuse(422, 'limit-exceeded', '',
+            format('%s are more than the limit %s = %s allows', held, name, most),
+            'remove some, or raise the limit in tiergate.limits');
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.refuse_excess(text, bigint) IS 'Refuses what is more than a limit';
+
+
+-- Updates and deletes are audited and marked row by row.
 DO $$
 DECLARE
     t record;
 BEGIN
     FOR t IN
         SELECT * FROM (VALUES
-            ('tenants',    'name',   '{name}',                  'mark_tenants_inserted', 'mark_tenant_changed'),
-            ('hosts',      'tenant', '{host}',                  'mark_inserted',         'mark_changed'),
-            ('issuers',    'tenant', '{name}',                  'mark_issuers_inserted', 'mark_issuer_changed'),
-            ('consumers',  'tenant', '{name}',                  'mark_inserted',         'mark_changed'),
-            ('api_keys',   'tenant', '{id}',                    'mark_inserted',         'mark_changed'),
-            ('upstreams',  'tenant', '{name}',                  'mark_inserted',         'mark_changed'),
-            ('endpoints',  'tenant', '{upstream,address,port}', 'mark_inserted',         'mark_changed'),
-            ('routes',     'tenant', '{name}',                  'mark_inserted',         'mark_changed'),
-            ('quotas',     'tenant', '{name}',                  'mark_inserted',         'mark_changed'),
-            ('api_tokens', 'tenant', '{name}',                  NULL,                    NULL),
-            ('tiers',      '',       '{name}',                  NULL,                    NULL),
-            ('settings',   '',       '{name}',                  NULL,                    NULL),
-            ('limits',     '',       '{name}',                  NULL,                    NULL)
-        ) AS v (tab, tenant, label, mark_inserted, mark_changed)
+            ('tenants',    'name',   '{name}',                  'mark_tenant_changed'),
+            ('hosts',      'tenant', '{host}',                  'mark_changed'),
+            ('issuers',    'tenant', '{name}',                  'mark_issuer_changed'),
+            ('consumers',  'tenant', '{name}',                  'mark_changed'),
+            ('api_keys',   'tenant', '{id}',                    'mark_changed'),
+            ('upstreams',  'tenant', '{name}',                  'mark_changed'),
+            ('endpoints',  'tenant', '{upstream,address,port}', 'mark_changed'),
+            ('routes',     'tenant', '{name}',                  'mark_changed'),
+            ('quotas',     'tenant', '{name}',                  'mark_changed'),
+            ('api_tokens', 'tenant', '{name}',                  NULL),
+            ('tiers',      '',       '{name}',                  NULL),
+            ('settings',   '',       '{name}',                  NULL),
+            ('limits',     '',       '{name}',                  NULL)
+        ) AS v (tab, tenant, label, mark)
     LOOP
-        EXECUTE format(
-            'CREATE TRIGGER %I AFTER INSERT ON tiergate.%I REFERENCING NEW TABLE AS new_rows
-             FOR EACH STATEMENT EXECUTE FUNCTION tiergate.audit_inserted(%L, %s)',
-            t.tab || '_audit_insert', t.tab, t.tenant,
-            (SELECT string_agg(quote_literal(l), ', ') FROM unnest(t.label::text[]) l));
         EXECUTE format(
             'CREATE TRIGGER %I AFTER UPDATE ON tiergate.%I
              FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION tiergate.audit_changed(%L, %s)',
@@ -460,20 +546,22 @@ BEGIN
             'CREATE TRIGGER %I BEFORE TRUNCATE ON tiergate.%I
              FOR EACH STATEMENT EXECUTE FUNCTION tiergate.keep_rows()',
             t.tab || '_keep', t.tab);
-
-        CONTINUE WHEN t.mark_inserted IS NULL;
-        EXECUTE format(
-            'CREATE TRIGGER %I AFTER INSERT ON tiergate.%I REFERENCING NEW TABLE AS new_rows
-             FOR EACH STATEMENT EXECUTE FUNCTION tiergate.%I()',
-            t.tab || '_mark_insert', t.tab, t.mark_inserted);
-        EXECUTE format(
-            'CREATE TRIGGER %I AFTER UPDATE ON tiergate.%I
-             FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION tiergate.%I()',
-            t.tab || '_mark_update', t.tab, t.mark_changed);
-        EXECUTE format(
-            'CREATE TRIGGER %I AFTER DELETE ON tiergate.%I
-             FOR EACH ROW EXECUTE FUNCTION tiergate.%I()',
-            t.tab || '_mark_delete', t.tab, t.mark_changed);
+        IF t.mark IS NULL THEN
+            EXECUTE format(
+                'CREATE TRIGGER %I AFTER INSERT ON tiergate.%I REFERENCING NEW TABLE AS new_rows
+                 FOR EACH STATEMENT EXECUTE FUNCTION tiergate.audit_inserted(%L, %s)',
+                t.tab || '_audit_insert', t.tab, t.tenant,
+                (SELECT string_agg(quote_literal(l), ', ') FROM unnest(t.label::text[]) l));
+        ELSE
+            EXECUTE format(
+                'CREATE TRIGGER %I AFTER UPDATE ON tiergate.%I
+                 FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION tiergate.%I()',
+                t.tab || '_mark_update', t.tab, t.mark);
+            EXECUTE format(
+                'CREATE TRIGGER %I AFTER DELETE ON tiergate.%I
+                 FOR EACH ROW EXECUTE FUNCTION tiergate.%I()',
+                t.tab || '_mark_delete', t.tab, t.mark);
+        END IF;
     END LOOP;
 END
 $$;

@@ -48,7 +48,8 @@ AS $$
     SELECT json_strip_nulls(json_build_object(
         'name',     t.name,
         'id',       t.id,
-        'revision', coalesce(tiergate.revision_of('tenant', t.id), 1),
+        'revision', coalesce((SELECT max(c.revision) FROM tiergate.changes c
+                               WHERE c.kind = 'tenant' AND c.object_id = t.id AND c.revision IS NOT NULL), 1),
         'tier',     t.tier,
         'state',    t.state,
         'reason',   t.reason,
@@ -197,35 +198,48 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    change record;
 BEGIN
     IF since < (SELECT r.pruned FROM tiergate.registry r) THEN
         PERFORM tiergate.refuse(410, 'revision-gone', '/since',
             format('changes since revision %s are no longer kept', since), 'list again with since=0');
     END IF;
 
-    RETURN QUERY
-    WITH batch AS (
-        SELECT c.revision, c.kind, c.object_id, c.name
-          FROM tiergate.changes c
-         WHERE c.revision > since AND c.kind IN ('tenant', 'issuer')
-         ORDER BY c.revision
-         FETCH FIRST max ROWS WITH TIES
-    ), first AS (
-        SELECT DISTINCT ON (b.kind, b.object_id) b.*
-          FROM batch b
-         ORDER BY b.kind, b.object_id, b.revision
-    )
-    SELECT f.revision, f.kind, f.name, f.object_id,
-           CASE WHEN coalesce(t.id, i.id) IS NULL THEN 'DELETE' ELSE 'PUT' END,
-           t.tier, (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = t.name),
-           CASE WHEN t.id IS NOT NULL THEN tiergate.tenant_document(t)
-                WHEN i.id IS NOT NULL THEN tiergate.issuer_document(i) END
-      FROM first f
-      LEFT JOIN tiergate.tenants t ON f.kind = 'tenant' AND t.id = f.object_id
-      LEFT JOIN tiergate.issuers i ON f.kind = 'issuer' AND i.id = f.object_id
-     -- within a revision: a deleted tenant before its successor of the same
-     -- name, and an issuer before the tenants that refer to it
-     ORDER BY f.revision, t.id IS NOT NULL, i.id IS NULL AND f.kind = 'issuer', f.object_id;
+    -- each object is looked up by itself: a plan for few rows that suits many
+    FOR change IN
+        SELECT f.*
+          FROM (SELECT DISTINCT ON (b.kind, b.object_id) b.*
+                  FROM (SELECT c.revision, c.kind, c.object_id, c.name
+                          FROM tiergate.changes c
+                         WHERE c.revision > since AND c.kind IN ('tenant', 'issuer')
+                         ORDER BY c.revision
+                         FETCH FIRST max ROWS WITH TIES) b
+                 ORDER BY b.kind, b.object_id, b.revision) f
+         -- within a revision issuers come before the tenants that refer to them,
+         -- and a deleted tenant before its successor of the same name
+         ORDER BY f.revision, f.kind, f.object_id
+    LOOP
+        revision := change.revision;
+        kind     := change.kind;
+        name     := change.name;
+        id       := change.object_id;
+        op       := 'DELETE';
+        tier     := NULL;
+        gateway  := NULL;
+        document := NULL;
+        IF change.kind = 'tenant' THEN
+            SELECT 'PUT', t.tier, tiergate.tenant_document(t),
+                   (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = t.name)
+              INTO op, tier, document, gateway
+              FROM tiergate.tenants t WHERE t.id = change.object_id;
+        ELSE
+            SELECT 'PUT', tiergate.issuer_document(i) INTO op, document
+              FROM tiergate.issuers i WHERE i.id = change.object_id;
+        END IF;
+        op := coalesce(op, 'DELETE');
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 

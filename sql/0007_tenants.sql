@@ -5,6 +5,9 @@
 -- hundreds are the same statement.  With replace it is PUT: an object of that
 -- name is overwritten; without, it is refused.
 --
+-- The arrays differ in length, which makes the planner believe that a plan of its
+-- own for each call were better; the outermost functions tell it otherwise.
+--
 -- A new tenant is written kind by kind.  If anything is refused, it is written
 -- again object by object, only to learn which one it was.
 
@@ -12,21 +15,17 @@ BEGIN;
 
 INSERT INTO tiergate.schema_migrations (version, name) VALUES (7, 'tenants');
 
-CREATE FUNCTION tiergate.refuse_shortfall(given bigint, written bigint, what text)
+CREATE FUNCTION tiergate.refuse_taken(what text)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    IF written < given THEN
-        PERFORM tiergate.refuse(409, 'duplicate-name', '/name',
-                                format('the tenant has %s of this name already', what),
-                                'choose another name, or replace it with PUT');
-    END IF;
+    PERFORM tiergate.refuse(409, 'duplicate-name', '/name', format('the tenant has %s of this name already', what),
+                            'choose another name, or replace it with PUT');
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.refuse_shortfall(bigint, bigint, text) IS
-    'Refuses when fewer rows were written than given, because names were taken';
+COMMENT ON FUNCTION tiergate.refuse_taken(text) IS 'Refuses a name that is taken within its tenant';
 
 
 CREATE FUNCTION tiergate.write_hosts(tenants text[], hosts text[], replace boolean)
@@ -79,7 +78,9 @@ BEGIN
                        ELSE EXCLUDED.keys END
      WHERE replace;
     GET DIAGNOSTICS written = ROW_COUNT;
-    PERFORM tiergate.refuse_shortfall(cardinality(bodies), written, 'an issuer');
+    IF written < cardinality(bodies) THEN
+        PERFORM tiergate.refuse_taken('an issuer');
+    END IF;
 END
 $$;
 
@@ -100,7 +101,9 @@ BEGIN
         ON CONFLICT (tenant, name) DO UPDATE SET labels = EXCLUDED.labels
      WHERE replace;
     GET DIAGNOSTICS written = ROW_COUNT;
-    PERFORM tiergate.refuse_shortfall(cardinality(bodies), written, 'a consumer');
+    IF written < cardinality(bodies) THEN
+        PERFORM tiergate.refuse_taken('a consumer');
+    END IF;
 END
 $$;
 
@@ -189,7 +192,9 @@ BEGIN
            slow_start_ms = EXCLUDED.slow_start_ms
      WHERE replace;
     GET DIAGNOSTICS written = ROW_COUNT;
-    PERFORM tiergate.refuse_shortfall(cardinality(bodies), written, 'an upstream');
+    IF written < cardinality(bodies) THEN
+        PERFORM tiergate.refuse_taken('an upstream');
+    END IF;
 
     IF replace THEN
         DELETE FROM tiergate.endpoints x
@@ -246,7 +251,9 @@ BEGIN
            retries = EXCLUDED.retries, websocket = EXCLUDED.websocket
      WHERE replace;
     GET DIAGNOSTICS written = ROW_COUNT;
-    PERFORM tiergate.refuse_shortfall(cardinality(bodies), written, 'a route');
+    IF written < cardinality(bodies) THEN
+        PERFORM tiergate.refuse_taken('a route');
+    END IF;
 END
 $$;
 
@@ -289,7 +296,9 @@ BEGIN
            concurrency = EXCLUDED.concurrency, body_size = EXCLUDED.body_size, dry_run = EXCLUDED.dry_run
      WHERE replace;
     GET DIAGNOSTICS written = ROW_COUNT;
-    PERFORM tiergate.refuse_shortfall(cardinality(bodies), written, 'a quota');
+    IF written < cardinality(bodies) THEN
+        PERFORM tiergate.refuse_taken('a quota');
+    END IF;
 END
 $$;
 
@@ -310,50 +319,46 @@ BEGIN
            coalesce(b.labels, '{}')
       FROM unnest(bodies) b;
 
-    SELECT array_agg(b.name) AS tenants, array_agg(h) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.hosts) h;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_hosts(part.tenants, part.items, false);
-    END IF;
+    SELECT (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.hosts))       AS host_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.hosts) x)     AS hosts,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.issuers))     AS issuer_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.issuers) x)   AS issuers,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.consumers))   AS consumer_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.consumers) x) AS consumers,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.upstreams))   AS upstream_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.upstreams) x) AS upstreams,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.routes))      AS route_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.routes) x)    AS routes,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.quotas))      AS quota_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.quotas) x)    AS quotas,
+           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.keys))        AS key_tenants,
+           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.keys) x)      AS keys
+      INTO part;
 
-    SELECT array_agg(b.name) AS tenants, array_agg(i) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.issuers) i;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_issuers(part.tenants, part.items, false);
+    IF part.hosts IS NOT NULL THEN
+        PERFORM tiergate.write_hosts(part.host_tenants, part.hosts, false);
     END IF;
-
-    SELECT array_agg(b.name) AS tenants, array_agg(c) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.consumers) c;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_consumers(part.tenants, part.items, false);
+    IF part.issuers IS NOT NULL THEN
+        PERFORM tiergate.write_issuers(part.issuer_tenants, part.issuers, false);
     END IF;
-
-    SELECT array_agg(b.name) AS tenants, array_agg(u) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.upstreams) u;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_upstreams(part.tenants, part.items, false);
+    IF part.consumers IS NOT NULL THEN
+        PERFORM tiergate.write_consumers(part.consumer_tenants, part.consumers, false);
     END IF;
-
-    SELECT array_agg(b.name) AS tenants, array_agg(r) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.routes) r;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_routes(part.tenants, part.items, false);
+    IF part.upstreams IS NOT NULL THEN
+        PERFORM tiergate.write_upstreams(part.upstream_tenants, part.upstreams, false);
     END IF;
-
-    SELECT array_agg(b.name) AS tenants, array_agg(q) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.quotas) q;
-    IF part.tenants IS NOT NULL THEN
-        PERFORM tiergate.write_quotas(part.tenants, part.items, false);
+    IF part.routes IS NOT NULL THEN
+        PERFORM tiergate.write_routes(part.route_tenants, part.routes, false);
     END IF;
-
-    SELECT array_agg(b.name) AS tenants, array_agg(k) AS items INTO part
-      FROM unnest(bodies) b, unnest(b.keys) k;
-    IF part.tenants IS NOT NULL THEN
+    IF part.quotas IS NOT NULL THEN
+        PERFORM tiergate.write_quotas(part.quota_tenants, part.quotas, false);
+    END IF;
+    IF part.keys IS NOT NULL THEN
         RETURN QUERY
         SELECT k.tenant,
                jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', k.id, 'consumer', k.consumer, 'key', k.key))
                          ORDER BY k.id)
-          FROM tiergate.write_api_keys(part.tenants, part.items) k
+          FROM tiergate.write_api_keys(part.key_tenants, part.keys) k
          GROUP BY k.tenant;
     END IF;
 END
@@ -438,6 +443,7 @@ COMMENT ON FUNCTION tiergate.insert_tenant_stepwise(tiergate.tenant_body) IS
 CREATE FUNCTION tiergate.onboard(body jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     parsed tiergate.tenant_body := tiergate.parse_tenant(body);
@@ -541,6 +547,7 @@ CREATE FUNCTION tiergate.import_tenants(lines jsonb)
 RETURNS TABLE (line integer, status integer, body text)
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
     SELECT r.line, r.status, r.result::text
       FROM (SELECT array_agg(l.value ORDER BY l.ordinality) AS bodies

@@ -9,12 +9,15 @@ BEGIN;
 INSERT INTO tiergate.schema_migrations (version, name) VALUES (11, 'api');
 
 -- Objects as REST shows them: the body that would make them, and what they got.
+-- PL/pgSQL where an SQL function could not be inlined and would be planned anew
+-- by every call.
 
 CREATE FUNCTION tiergate.issuer_json(i tiergate.issuers)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id',             i.id,
         'name',           i.name,
         'ref',            (SELECT p.name FROM tiergate.issuers p WHERE p.id = i.ref),
@@ -24,7 +27,8 @@ AS $$
         'leeway',         i.leeway,
         'consumer_claim', i.consumer_claim,
         'jwks_uri',       i.jwks_uri,
-        'jwks',           CASE WHEN i.keys IS NOT NULL THEN jsonb_build_object('keys', i.keys) END))
+        'jwks',           CASE WHEN i.keys IS NOT NULL THEN jsonb_build_object('keys', i.keys) END));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.issuer_json(tiergate.issuers) IS 'An issuer as the REST API shows it';
@@ -65,14 +69,16 @@ COMMENT ON FUNCTION tiergate.endpoint_json(tiergate.endpoints) IS 'An endpoint a
 
 CREATE FUNCTION tiergate.upstream_json(u tiergate.upstreams)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id', u.id, 'name', u.name, 'host', u.host, 'max_outstanding', u.max_outstanding,
         'health', jsonb_build_object('max_fails', u.max_fails, 'fail_timeout_ms', u.fail_timeout_ms,
                                      'slow_start_ms', u.slow_start_ms),
         'endpoints', (SELECT coalesce(jsonb_agg(tiergate.endpoint_json(e) ORDER BY e.id), '[]')
-                        FROM tiergate.endpoints e WHERE e.tenant = u.tenant AND e.upstream = u.name)))
+                        FROM tiergate.endpoints e WHERE e.tenant = u.tenant AND e.upstream = u.name)));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.upstream_json(tiergate.upstreams) IS 'An upstream as the REST API shows it';
@@ -80,9 +86,10 @@ COMMENT ON FUNCTION tiergate.upstream_json(tiergate.upstreams) IS 'An upstream a
 
 CREATE FUNCTION tiergate.route_json(r tiergate.routes)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id',    r.id,
         'name',  r.name,
         'match', jsonb_build_object('path', jsonb_build_object('type', r.path_type, 'value', r.path),
@@ -95,7 +102,8 @@ AS $$
         'sticky', r.sticky,
         'timeouts', jsonb_build_object('connect_ms', r.connect_ms, 'send_ms', r.send_ms, 'read_ms', r.read_ms),
         'retries', r.retries,
-        'websocket', r.websocket))
+        'websocket', r.websocket));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.route_json(tiergate.routes) IS 'A route as the REST API shows it';
@@ -103,15 +111,17 @@ COMMENT ON FUNCTION tiergate.route_json(tiergate.routes) IS 'A route as the REST
 
 CREATE FUNCTION tiergate.quota_json(q tiergate.quotas)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id', q.id, 'name', q.name,
         'scope', CASE WHEN q.consumer IS NOT NULL THEN 'consumer'
                       WHEN q.route IS NOT NULL THEN 'route' ELSE 'tenant' END,
         'route', q.route, 'consumer', nullif(q.consumer, '*'), 'metric', q.metric,
         'limit', coalesce(q.requests, q.concurrency, q.body_size),
-        'window', tiergate.quota_window(q.per), 'burst', q.burst, 'dry_run', q.dry_run))
+        'window', tiergate.quota_window(q.per), 'burst', q.burst, 'dry_run', q.dry_run));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.quota_json(tiergate.quotas) IS 'A quota as the REST API shows it';
@@ -119,9 +129,10 @@ COMMENT ON FUNCTION tiergate.quota_json(tiergate.quotas) IS 'A quota as the REST
 
 CREATE FUNCTION tiergate.tenant_json(t tiergate.tenants)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id', t.id, 'name', t.name, 'tier', t.tier, 'state', t.state, 'reason', t.reason,
         'display_name', t.display_name, 'labels', t.labels,
         'boost', CASE WHEN t.boost_until > now() THEN
@@ -137,7 +148,8 @@ AS $$
         'rejected',
             (SELECT jsonb_object_agg(g.name, r.value->>'reason')
                FROM tiergate.gateways g, jsonb_array_elements(g.rejected) r
-              WHERE g.rejected <> '[]' AND r.value @> jsonb_build_object('kind', 'tenant', 'name', t.name))))
+              WHERE g.rejected <> '[]' AND r.value @> jsonb_build_object('kind', 'tenant', 'name', t.name))));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.tenant_json(tiergate.tenants) IS
@@ -156,14 +168,16 @@ COMMENT ON FUNCTION tiergate.host_json(tiergate.hosts) IS 'A host as the REST AP
 
 CREATE FUNCTION tiergate.gateway_json(g tiergate.gateways)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'name', g.name, 'kind', g.kind, 'tenant', g.tenant, 'state', g.state, 'observedRevision', g.revision,
         'boot', g.boot, 'last_seen', g.last_seen, 'tenants', g.tenants,
         'zone', CASE WHEN g.zone_size IS NOT NULL THEN
             jsonb_build_object('size', g.zone_size, 'used', g.zone_used) END,
-        'rejected', g.rejected, 'created_at', g.created_at))
+        'rejected', g.rejected, 'created_at', g.created_at));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.gateway_json(tiergate.gateways) IS 'A gateway as the REST API shows it';
@@ -171,13 +185,15 @@ COMMENT ON FUNCTION tiergate.gateway_json(tiergate.gateways) IS 'A gateway as th
 
 CREATE FUNCTION tiergate.token_json(t tiergate.api_tokens)
 RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-    SELECT jsonb_strip_nulls(jsonb_build_object(
+BEGIN
+    RETURN jsonb_strip_nulls(jsonb_build_object(
         'id', t.id, 'name', t.name, 'scope', t.scope, 'tenant', t.tenant, 'gateway', t.gateway,
         'certificate', CASE WHEN t.token_sha256 IS NULL THEN jsonb_build_object(
             'sha256', encode(t.certificate_sha256, 'hex'), 'subject', t.certificate_subject) END,
-        'created_at', t.created_at, 'expires_at', t.expires_at, 'revoked_at', t.revoked_at))
+        'created_at', t.created_at, 'expires_at', t.expires_at, 'revoked_at', t.revoked_at));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.token_json(tiergate.api_tokens) IS
@@ -259,9 +275,11 @@ COMMENT ON FUNCTION tiergate_api.check_query(jsonb, text[]) IS 'Refuses query pa
 CREATE FUNCTION tiergate_api.ok(body jsonb, revision bigint DEFAULT NULL, status integer DEFAULT 200,
                                 location text DEFAULT NULL)
 RETURNS tiergate_api.response
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT ROW(status, tiergate_api.etag(revision), location, body::text)::tiergate_api.response
+BEGIN
+    RETURN ROW(status, tiergate_api.etag(revision), location, body::text)::tiergate_api.response;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate_api.ok(jsonb, bigint, integer, text) IS 'An answer';
@@ -328,9 +346,11 @@ COMMENT ON FUNCTION tiergate_api.get_document(text[], jsonb, jsonb) IS 'GET /v1/
 
 CREATE FUNCTION tiergate_api.no_content()
 RETURNS tiergate_api.response
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT ROW(204, NULL, NULL, NULL)::tiergate_api.response
+BEGIN
+    RETURN ROW(204, NULL, NULL, NULL)::tiergate_api.response;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate_api.no_content() IS 'An answer without body';
@@ -394,11 +414,13 @@ COMMENT ON FUNCTION tiergate_api.page_number(jsonb) IS 'Number after which the p
 
 CREATE FUNCTION tiergate_api.page(items jsonb[], keys text[], most integer)
 RETURNS tiergate_api.response
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 AS $$
-    SELECT tiergate_api.ok(jsonb_strip_nulls(jsonb_build_object('next', CASE WHEN cardinality(keys) > most THEN
+BEGIN
+    RETURN tiergate_api.ok(jsonb_strip_nulls(jsonb_build_object('next', CASE WHEN cardinality(keys) > most THEN
                translate(encode(convert_to(keys[most], 'UTF8'), 'base64'), E'+/\n', '-_') END))
-           || jsonb_build_object('items', to_jsonb(coalesce(items[:most], '{}'))))
+           || jsonb_build_object('items', to_jsonb(coalesce(items[:most], '{}'))));
+END
 $$;
 
 COMMENT ON FUNCTION tiergate_api.page(jsonb[], text[], integer) IS
@@ -410,6 +432,7 @@ COMMENT ON FUNCTION tiergate_api.page(jsonb[], text[], integer) IS
 CREATE FUNCTION tiergate.put_object(kind text, tenant text, name text, body jsonb)
 RETURNS void
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     owner text[] := ARRAY[tenant];
