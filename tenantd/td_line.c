@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "td_line.h"
+#include "tg_text.h"
+
+
+static void
+td_line_write(tg_text_t *text, const td_line_source_t *source)
+{
+    tg_text_printf(text, "{\"type\":\"%s\",\"kind\":\"%s\",\"name\":",
+                   source->document != NULL ? "PUT" : "DELETE", source->kind);
+    tg_text_json(text, source->name, strlen(source->name));
+    tg_text_printf(text, ",\"id\":%lld,\"revision\":%lld",
+                   (long long) source->id, (long long) source->revision);
+
+    if (source->document != NULL) {
+        tg_text_str(text, ",\"object\":");
+        tg_text_str(text, source->document);
+    }
+
+    tg_text_str(text, "}\n");
+}
+
+
+td_line_t *
+td_line_create(const td_line_source_t *source)
+{
+    char       *newline, *end;
+    size_t      name_len;
+    tg_text_t   text;
+    td_line_t  *line;
+
+    tg_text_init(&text);
+    td_line_write(&text, source);
+    name_len = strlen(source->name) + 1;
+
+    line = text.failed || text.len > TD_LINE_MAX ? NULL
+           : malloc(sizeof(td_line_t) + text.len + name_len);
+
+    if (line == NULL) {
+        tg_text_free(&text);
+        return NULL;
+    }
+
+    line->refs = 1;
+    line->kind = strcmp(source->kind, "issuer") == 0 ? TD_KIND_ISSUER
+                                                     : TD_KIND_TENANT;
+    line->put = source->document != NULL;
+    line->shared = source->shared;
+    line->id = source->id;
+    line->revision = source->revision;
+    line->object_revision = source->object_revision;
+    line->removal = NULL;
+    line->len = text.len;
+    memcpy(line->data, text.data, text.len);
+    line->name = line->data + text.len;
+    memcpy(line->name, source->name, name_len);
+    tg_text_free(&text);
+
+    /* outside of strings a newline is but white space, and inside there is none */
+    end = line->data + line->len - 1;
+    newline = line->data;
+    while ((newline = memchr(newline, '\n', (size_t) (end - newline))) != NULL) {
+        *newline = ' ';
+    }
+
+    return line;
+}
+
+
+td_line_t *
+td_line_ref(td_line_t *line)
+{
+    line->refs++;
+
+    return line;
+}
+
+
+void
+td_line_unref(td_line_t *line)
+{
+    if (--line->refs == 0) {
+        if (line->removal != NULL) {
+            td_line_unref(line->removal);
+        }
+        free(line);
+    }
+}
+
+
+static void
+td_line_release(const void *data, size_t len, void *line)
+{
+    (void) data;
+    (void) len;
+
+    td_line_unref(line);
+}
+
+
+void
+td_line_add(td_line_t *line, struct evbuffer *buffer)
+{
+    if (evbuffer_add_reference(buffer, line->data, line->len, td_line_release,
+                               line) == 0)
+    {
+        td_line_ref(line);
+    }
+}
+
+
+static td_line_t *
+td_line_removal(td_line_t *line)
+{
+    td_line_source_t  source = { "tenant", line->name, line->id, line->revision,
+                                 line->object_revision, 0, NULL };
+
+    if (line->removal == NULL) {
+        line->removal = td_line_create(&source);
+    }
+
+    return line->removal;
+}
+
+
+td_line_t *
+td_line_seen(td_line_t *line, const td_view_t *view)
+{
+    if (line->kind == TD_KIND_ISSUER) {
+        return line;
+    }
+
+    if (view->dedicated) {
+        return strcmp(line->name, view->tenant) == 0 ? line : NULL;
+    }
+
+    return line->put && !line->shared ? td_line_removal(line) : line;
+}
+
+
+td_line_t *
+td_line_after(const td_line_t *line, int64_t at)
+{
+    td_line_t         *fresh;
+    const char        *object;
+    char              *document;
+    td_line_source_t   source = { line->kind == TD_KIND_ISSUER ? "issuer"
+                                                               : "tenant",
+                                  line->name, line->id, at + 1,
+                                  line->object_revision, line->shared, NULL };
+
+    if (line->object_revision <= at) {
+        return NULL;
+    }
+
+    document = NULL;
+
+    if (line->put) {
+        object = strstr(line->data, ",\"object\":") + strlen(",\"object\":");
+        document = strndup(object,
+                           (size_t) (line->data + line->len - object) - 2);
+        if (document == NULL) {
+            return NULL;
+        }
+        source.document = document;
+    }
+
+    fresh = td_line_create(&source);
+    free(document);
+
+    return fresh;
+}
+
+
+void
+td_line_bookmark(struct evbuffer *buffer, int64_t revision, int complete)
+{
+    evbuffer_add_printf(buffer, "{\"type\":\"BOOKMARK\",\"revision\":%lld%s}\n",
+                        (long long) revision,
+                        complete ? ",\"complete\":true" : "");
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * A line of the watch stream, written once and shared by every stream that it
+ * goes to, and the view that a gateway has.  docs/reference/watch.md is the
+ * contract.
+ */
+
+#ifndef TD_LINE_H
+#define TD_LINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <event2/buffer.h>
+
+#define TD_LINE_MAX  (4 * 1024 * 1024)
+
+typedef enum {
+    TD_KIND_ISSUER,
+    TD_KIND_TENANT
+} td_line_kind_e;
+
+typedef struct {
+    const char  *kind;              /* "issuer" or "tenant" */
+    const char  *name;
+    int64_t      id;
+    int64_t      revision;
+    int64_t      object_revision;   /* how new the document is */
+    int          shared;            /* a tenant of a tier of shared gateways */
+    const char  *document;          /* NULL: DELETE */
+} td_line_source_t;
+
+typedef struct td_line_s  td_line_t;
+
+struct td_line_s {
+    unsigned         refs;
+    td_line_kind_e   kind;
+    int              put;
+    int              shared;
+    int64_t          id;
+    int64_t          revision;
+    int64_t          object_revision;
+    td_line_t       *removal;       /* the same as DELETE, once it was needed */
+    char            *name;
+    size_t           len;
+    char             data[];        /* the line with its newline, then the name */
+};
+
+/* What a gateway may see: everything of shared tiers, or one tenant. */
+typedef struct {
+    int   dedicated;
+    char  tenant[64];
+} td_view_t;
+
+/* A line with one reference.  NULL: no memory, or longer than TD_LINE_MAX. */
+td_line_t *td_line_create(const td_line_source_t *source);
+
+td_line_t *td_line_ref(td_line_t *line);
+void td_line_unref(td_line_t *line);
+
+/* Adds the line to a buffer without copying it. */
+void td_line_add(td_line_t *line, struct evbuffer *buffer);
+
+/*
+ * Which line a gateway with this view gets for line: itself, a DELETE for what is
+ * not, or no longer, in its view, or NULL for what is none of its business.
+ * Borrowed.
+ */
+td_line_t *td_line_seen(td_line_t *line, const td_view_t *view);
+
+/*
+ * A line for somebody who already has everything up to revision "at", when line
+ * itself is of at or before but its object may have changed since: the same at
+ * revision at + 1.  Returns NULL if there is nothing new in it (or no memory),
+ * else a line with one reference.
+ */
+td_line_t *td_line_after(const td_line_t *line, int64_t at);
+
+/* Adds a BOOKMARK; complete: it ends a list. */
+void td_line_bookmark(struct evbuffer *buffer, int64_t revision, int complete);
+
+#endif /* TD_LINE_H */

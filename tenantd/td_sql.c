@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "td_log.h"
+#include "td_route.h"
+#include "td_sql.h"
+
+
+#define TD_SQL_WATCH_COLUMNS                                                  \
+    "revision, kind, name, id, shared, object_revision, document"
+
+static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
+    [TD_SQL_BEGIN] = { "td_begin", "BEGIN", 0 },
+    [TD_SQL_BEGIN_SNAPSHOT] = {
+        "td_begin_snapshot",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", 0 },
+    [TD_SQL_COMMIT] = { "td_commit", "COMMIT", 0 },
+    [TD_SQL_ROLLBACK] = { "td_rollback", "ROLLBACK", 0 },
+    [TD_SQL_BEGIN_REQUEST] = {
+        "td_begin_request",
+        "SELECT * FROM tiergate_api.begin_request"
+        "($1::jsonb, $2::text, $3::text, $4::jsonb, $5::text, $6::text)", 6 },
+    [TD_SQL_REMEMBER] = {
+        "td_remember",
+        "SELECT tiergate_api.remember($1::jsonb, ROW($2::integer, $3::text,"
+        " $4::text, $5::text)::tiergate_api.response)", 5 },
+    [TD_SQL_IMPORT] = {
+        "td_import",
+        "SELECT line, status, body FROM tiergate.import_tenants($1::jsonb)",
+        1 },
+    [TD_SQL_ACK] = {
+        "td_ack",
+        "SELECT tiergate_api.ack_gateway($1::text[], $2::jsonb, $3::jsonb)",
+        3 },
+    [TD_SQL_LISTEN] = { "td_listen", "LISTEN tiergate_changes", 0 },
+    [TD_SQL_WATCH_STATE] = {
+        "td_watch_state",
+        "SELECT registry, revision, oldest, flooded"
+        " FROM tiergate.watch_state($1::bigint, $2::integer)", 2 },
+    [TD_SQL_WATCH_FEED] = {
+        "td_watch_feed",
+        "SELECT " TD_SQL_WATCH_COLUMNS
+        " FROM tiergate.watch_feed($1::bigint, $2::integer)"
+        " WHERE NOT (SELECT flooded"
+        " FROM tiergate.watch_state($1::bigint, $2::integer))", 2 },
+    [TD_SQL_WATCH_VIEW] = {
+        "td_watch_view",
+        "SELECT kind, tenant FROM tiergate.watch_view($1::text)", 1 },
+    /* called in the select list, the function gives its rows one by one; in
+     * FROM it would make all of them first */
+    [TD_SQL_WATCH_LIST] = {
+        "td_watch_list",
+        "DECLARE td_watch NO SCROLL CURSOR FOR"
+        " SELECT (x.o).revision, (x.o).kind, (x.o).name, (x.o).id, true,"
+        " (x.o).revision, (x.o).document"
+        " FROM (SELECT tiergate.watch_list($1::text) AS o) x", 1 },
+    [TD_SQL_WATCH_SINCE] = {
+        "td_watch_since",
+        "DECLARE td_watch NO SCROLL CURSOR FOR"
+        " SELECT " TD_SQL_WATCH_COLUMNS
+        " FROM tiergate.watch_feed($1::bigint, $2::integer)", 2 },
+    [TD_SQL_WATCH_FETCH] = { "td_watch_fetch", "FETCH 250 FROM td_watch", 0 },
+    [TD_SQL_WATCH_FETCH_FEW] = { "td_watch_fetch_few", "FETCH 8 FROM td_watch",
+                                 0 },
+    [TD_SQL_DUE_JWKS] = {
+        "td_due_jwks",
+        "SELECT issuer_id, jwks_uri FROM tiergate.due_jwks($1::integer)", 1 },
+    [TD_SQL_STORE_JWKS] = {
+        "td_store_jwks",
+        "SELECT tiergate.store_jwks($1::bigint, $2::jsonb)", 2 },
+    [TD_SQL_JWKS_FAILED] = {
+        "td_jwks_failed",
+        "SELECT tiergate.jwks_failed($1::bigint, $2::text)", 2 },
+    [TD_SQL_HOUSEKEEPING] = {
+        "td_housekeeping", "SELECT tiergate.housekeeping()", 0 },
+};
+
+static td_statement_t  *td_sql_table;
+
+
+static char *
+td_sql_format(const char *fmt, const char *function)
+{
+    int    n;
+    char  *text;
+
+    n = snprintf(NULL, 0, fmt, function);
+    text = malloc((size_t) n + 1);
+
+    if (text != NULL) {
+        snprintf(text, (size_t) n + 1, fmt, function);
+    }
+
+    return text;
+}
+
+
+const td_statement_t *
+td_sql_statements(void)
+{
+    size_t           i;
+    const char      *function;
+    td_statement_t  *statement;
+
+    if (td_sql_table != NULL) {
+        return td_sql_table;
+    }
+
+    td_sql_table = calloc((size_t) td_sql_count(), sizeof(td_statement_t));
+    if (td_sql_table == NULL) {
+        td_log(TD_LOG_CRIT, NULL, "out of memory");
+        abort();
+    }
+
+    for (i = 0; i < TD_SQL_ROUTES; i++) {
+        td_sql_table[i] = td_sql_fixed[i];
+    }
+
+    for (i = 0; i < td_routes_n; i++) {
+        function = td_routes[i].function;
+        statement = &td_sql_table[TD_SQL_ROUTES + i];
+
+        if (function != NULL) {
+            statement->name = function;
+            statement->params = 3;
+            statement->text = td_sql_format(
+                "SELECT r.status, r.etag, r.location, r.body"
+                " FROM tiergate_api.%s($1::text[], $2::jsonb, $3::jsonb) r",
+                function);
+        }
+    }
+
+    return td_sql_table;
+}
+
+
+int
+td_sql_count(void)
+{
+    return TD_SQL_ROUTES + (int) td_routes_n;
+}
