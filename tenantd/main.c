@@ -54,7 +54,7 @@ td_help(td_cli_t *cli)
     }
 
     printf("\n"
-           "  --config FILE       configuration [%s/tenantd.conf]\n"
+           "  --config FILE       configuration [%s/tenantd.ini]\n"
            "  --set SECTION.KEY=VALUE\n"
            "                      overrides an option; so does "
            "TIERGATE_SECTION_KEY\n"
@@ -92,6 +92,12 @@ main(int argc, char **argv)
         }
 
         if (td_cli_parse(&cli, argc > 2 ? argc - 2 : 0, argv + 2) != 0) {
+            return 2;
+        }
+
+        if (cli.words > 0 && td_commands[i].run != td_token) {
+            fprintf(stderr, "tenantd %s: \"%s\" is too much\n", name,
+                    cli.word[0]);
             return 2;
         }
 

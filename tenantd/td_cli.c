@@ -10,7 +10,7 @@
 #include "td_route.h"
 
 
-#define TD_CLI_CONFIG  TIERGATE_SYSCONFDIR "/tenantd.conf"
+#define TD_CLI_CONFIG  TIERGATE_SYSCONFDIR "/tenantd.ini"
 
 /* Options with a value: kept as it is, or short for a --set. */
 static const struct {

@@ -52,11 +52,10 @@ td_log_head(char *line, size_t size, td_log_level_e level, const char *object)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
 
-    n = snprintf(line, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s%s%s",
+    n = snprintf(line, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ [%s] %s%s",
                  tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
                  tm.tm_min, tm.tm_sec, now.tv_nsec / 1000000,
-                 td_log_names[level], object ? "[" : "", object ? object : "",
-                 object ? "] " : "");
+                 td_log_names[level], object ? object : "", object ? ": " : "");
 
     return (size_t) n < size ? (size_t) n : size - 1;
 }

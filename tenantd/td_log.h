@@ -3,7 +3,7 @@
 /*
  * The log: standard error, one line an event, each line one write(2).
  *
- *     2026-01-31T12:00:00.123Z warn [database] connection lost: ...
+ *     2026-01-31T12:00:00.123Z [warn] database: connection lost
  *
  * Levels as nginx uses them; "alert" means a bug in tenantd.
  */
@@ -30,7 +30,7 @@ int td_log_parse_level(const char *name);
 void td_log_set_level(td_log_level_e level);
 
 /*
- * Logs; object (may be NULL) says whom it is about: "database", "watch shared-1".
+ * Logs; object (may be NULL) says what it is about: "database", "watch".
  * Control characters are written as \xNN, so nothing can fake a line; what is
  * longer than 2000 bytes is cut.
  */
