@@ -386,7 +386,8 @@ BEGIN
         PERFORM tiergate.refuse(422, 'out-of-range', '/weight',
             format('weight %s does not lie between 0 and 1000000', NEW.weight));
     END IF;
-    IF NOT (SELECT bool_or(s.name = 'endpoints.allow') AND NOT bool_or(s.name = 'endpoints.deny')
+    IF NEW.address IS NOT NULL AND NOT (
+            SELECT bool_or(s.name = 'endpoints.allow') AND NOT bool_or(s.name = 'endpoints.deny')
               FROM tiergate.settings s, jsonb_array_elements_text(s.value) n
              WHERE s.name IN ('endpoints.allow', 'endpoints.deny') AND NEW.address <<= n::inet) IS TRUE THEN
         PERFORM tiergate.refuse(422, 'address-refused', '/address',

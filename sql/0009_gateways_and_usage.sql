@@ -262,12 +262,13 @@ RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
-    boot     text        := report->>'boot';
+    life     text        := report->>'boot';
     reported timestamptz := to_timestamp((report->>'time')::numeric / 1000.0);
     stamp    timestamptz;
 BEGIN
-    IF boot IS NULL OR octet_length(boot) NOT BETWEEN 1 AND 128 THEN
+    IF life IS NULL OR octet_length(life) NOT BETWEEN 1 AND 128 THEN
         PERFORM tiergate.refuse(422, 'invalid-report', '/boot', 'boot has 1 to 128 bytes');
     END IF;
     IF jsonb_typeof(coalesce(report->'counters', '[]')) <> 'array'
@@ -292,12 +293,12 @@ BEGIN
         SELECT g.tenant, g.route, g.counters, tiergate.rise(k.counters, g.counters) AS rise
           FROM given g
           LEFT JOIN tiergate.usage_counters k
-                 ON k.gateway = record_usage.gateway AND k.boot = record_usage.boot
+                 ON k.gateway = record_usage.gateway AND k.boot = life
                 AND k.tenant = g.tenant AND k.route = g.route
          WHERE cardinality(g.counters) = 23
     ), kept AS (
         INSERT INTO tiergate.usage_counters AS k (gateway, boot, tenant, route, counters, at)
-        SELECT record_usage.gateway, record_usage.boot, r.tenant, r.route, r.counters, now() FROM risen r
+        SELECT record_usage.gateway, life, r.tenant, r.route, r.counters, now() FROM risen r
             ON CONFLICT (gateway, boot, tenant, route) DO UPDATE
            SET counters = tiergate.highest(k.counters, EXCLUDED.counters), at = EXCLUDED.at
     )

@@ -521,7 +521,7 @@ BEGIN
             BEGIN
                 PERFORM tiergate_api.check_query(query);
                 SELECT tiergate.%2$s_json(o) INTO item FROM tiergate.%1$s o
-                 WHERE o.tenant = t.name AND o.%3$s = path[2];
+                 WHERE o.tenant = t.name AND o.%3$s = get_%2$s.path[2];
                 IF NOT FOUND THEN
                     PERFORM tiergate.refuse(404, 'unknown-%2$s', '',
                                             format('tenant "%%s" has no %2$s "%%s"', t.name, path[2]));
@@ -539,13 +539,13 @@ BEGIN
             DECLARE
                 t      tiergate.tenants := tiergate.find_tenant(path[1]);
                 is_new boolean := NOT EXISTS (SELECT FROM tiergate.%1$s o
-                                               WHERE o.tenant = t.name AND o.%3$s = path[2]);
+                                               WHERE o.tenant = t.name AND o.%3$s = put_%2$s.path[2]);
                 item   jsonb;
             BEGIN
                 PERFORM tiergate_api.check_query(query);
                 PERFORM tiergate.put_object('%2$s', t.name, path[2], body);
                 SELECT tiergate.%2$s_json(o) INTO item FROM tiergate.%1$s o
-                 WHERE o.tenant = t.name AND o.%3$s = path[2];
+                 WHERE o.tenant = t.name AND o.%3$s = put_%2$s.path[2];
                 RETURN tiergate_api.ok(item, tiergate_api.settle('tenant', t.id),
                                        CASE WHEN is_new THEN 201 ELSE 200 END);
             END
@@ -561,7 +561,7 @@ BEGIN
                 t tiergate.tenants := tiergate.find_tenant(path[1]);
             BEGIN
                 PERFORM tiergate_api.check_query(query);
-                DELETE FROM tiergate.%1$s o WHERE o.tenant = t.name AND o.%3$s = path[2];
+                DELETE FROM tiergate.%1$s o WHERE o.tenant = t.name AND o.%3$s = delete_%2$s.path[2];
                 IF NOT FOUND THEN
                     PERFORM tiergate.refuse(404, 'unknown-%2$s', '',
                                             format('tenant "%%s" has no %2$s "%%s"', t.name, path[2]));
@@ -1465,7 +1465,7 @@ AS $$
 DECLARE
     given  jsonb               := jsonb_strip_nulls(coalesce(body, '{}'));
     parsed tiergate.token_body := tiergate.parse_token(given);
-    token  text := CASE WHEN parsed.certificate IS NULL THEN tiergate.new_secret('tgt_') END;
+    token  text := CASE WHEN NOT given ? 'certificate' THEN tiergate.new_secret('tgt_') END;
     t      tiergate.api_tokens;
     v      tiergate.violation;
 BEGIN

@@ -1,0 +1,261 @@
+-- SPDX-License-Identifier: BSD-2-Clause
+--
+-- Each REST function, as tenantd calls them: begin_request, the function, commit.
+
+\set QUIET 1
+SELECT * FROM no_plan();
+
+-- A call answers "status etag body", a refusal "status slug pointer".
+CREATE FUNCTION pg_temp.call(fn text, path text[], query jsonb DEFAULT '{}', body jsonb DEFAULT NULL,
+                             if_match text DEFAULT NULL, scope text DEFAULT 'admin')
+RETURNS tiergate_api.response LANGUAGE plpgsql AS $$
+DECLARE
+    r tiergate_api.response;
+    v tiergate.violation;
+BEGIN
+    PERFORM tiergate_api.begin_request(jsonb_build_object('peer', jsonb_build_object('user', 'root', 'role', scope,
+                                           'tenant', CASE WHEN scope = 'tenant' THEN path[1] END)),
+                                       scope, path[1], NULL, if_match, 'req-1');
+    EXECUTE format('SELECT (r).* FROM tiergate_api.%I($1, $2, $3) r', fn) INTO r USING path, query, body;
+    RETURN r;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS v.state = RETURNED_SQLSTATE, v.message = MESSAGE_TEXT,
+                            v.detail = PG_EXCEPTION_DETAIL, v.pointer = COLUMN_NAME;
+    IF v.state NOT LIKE 'TG%' THEN
+        RAISE;
+    END IF;
+    RETURN ROW(substr(v.state, 3)::integer, NULL, NULL,
+               jsonb_build_object('type', v.detail, 'pointer', v.pointer, 'detail', v.message)::text)::tiergate_api.response;
+END
+$$;
+
+CREATE FUNCTION pg_temp.status(fn text, path text[], query jsonb DEFAULT '{}', body jsonb DEFAULT NULL,
+                               if_match text DEFAULT NULL, scope text DEFAULT 'admin')
+RETURNS text LANGUAGE sql AS $$
+    SELECT rtrim(concat_ws(' ', r.status, CASE WHEN r.status >= 400 THEN r.body::jsonb->>'type' END,
+                           CASE WHEN r.status >= 400 THEN r.body::jsonb->>'pointer' END))
+      FROM pg_temp.call(fn, path, query, body, if_match, scope) r
+$$;
+
+CREATE FUNCTION pg_temp.body(fn text, path text[], query jsonb DEFAULT '{}', body jsonb DEFAULT NULL)
+RETURNS jsonb LANGUAGE sql AS $$
+    SELECT r.body::jsonb FROM pg_temp.call(fn, path, query, body) r
+$$;
+
+-- tenants
+SELECT is(pg_temp.status('create_tenant', '{}', '{}', '{"name": "acme", "hosts": ["acme.example.com"],
+    "upstreams": [{"name": "v1", "endpoints": [{"address": "10.0.0.1", "port": 8080}]}],
+    "keys": [{"consumer": "mobile"}]}'), '201', 'POST tenants');
+SELECT is(pg_temp.status('create_tenant', '{}', '{}', '{"name": "acme"}'), '409 tenant-exists /name', 'twice');
+SELECT is(pg_temp.status('create_tenant', '{}', '{"x": "1"}', '{"name": "b"}'), '400 unknown-parameter', 'unknown query parameter');
+SELECT is(pg_temp.status('get_tenant', '{acme}'), '200', 'GET tenant');
+SELECT is(pg_temp.status('get_tenant', '{nobody}'), '404 unknown-tenant', 'GET unknown tenant');
+SELECT is(pg_temp.body('get_tenant', '{acme}')->'hosts', '["acme.example.com"]', 'with its hosts');
+SELECT is((r.body::jsonb->'revision')::text, trim(r.etag, '"'), 'ETag is the revision')
+  FROM pg_temp.call('get_tenant', '{acme}') r;
+SELECT is(pg_temp.body('get_document', '{acme}')->>'name', 'acme', 'GET document');
+
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "Acme Ltd", "labels": {"a": "1", "b": "2"}}'), '200', 'PATCH');
+SELECT is(pg_temp.body('patch_tenant', '{acme}', '{}', '{"labels": {"a": null, "c": "3"}}')->'labels', '{"b": "2", "c": "3"}', 'labels are merged');
+SELECT is(pg_temp.body('patch_tenant', '{acme}', '{}', '{"display_name": null}')->'display_name', NULL, 'null removes');
+SELECT is(pg_temp.body('patch_tenant', '{acme}', '{}', '{"hosts": ["acme.example.com", "www.acme.example.com"]}')->'hosts',
+          '["acme.example.com", "www.acme.example.com"]', 'hosts are replaced');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"hosts": ["acme.example.com", "Bad"]}'), '422 invalid-hostname /hosts/1', 'PATCH of a bad host');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"name": "b"}'), '422 unknown-field /name', 'a name stays');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"tier": null}'), '422 missing-field /tier', 'a tier cannot be removed');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"state": "suspended"}', NULL, 'tenant'), '403 forbidden /state', 'a tenant may not resume itself');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "x"}', NULL, 'tenant'), '200', 'but call itself something');
+
+-- If-Match
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "y"}', '"1"'), '412 precondition-failed', 'an old ETag');
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "y"}', r.etag), '200', 'the present ETag')
+  FROM pg_temp.call('get_tenant', '{acme}') r;
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "z"}', '"1", ' || r.etag), '200', 'one of several ETags')
+  FROM pg_temp.call('get_tenant', '{acme}') r;
+SELECT is(pg_temp.status('patch_tenant', '{acme}', '{}', '{"display_name": "w"}', '*'), '200', 'any ETag');
+SELECT is(pg_temp.status('delete_tenant', '{acme}', '{}', NULL, '"1"'), '412 precondition-failed', 'DELETE with an old ETag');
+
+-- lifecycle
+SELECT is(pg_temp.body('suspend_tenant', '{acme}', '{}', '{"reason": "unpaid"}')->>'state', 'suspended', 'suspend');
+SELECT is(pg_temp.body('get_tenant', '{acme}')->>'reason', 'unpaid', 'with a reason');
+SELECT is(pg_temp.status('suspend_tenant', '{acme}', '{}', jsonb_build_object('reason', repeat('x', 201))), '422 wrong-length /reason', 'of 200 bytes');
+SELECT is(pg_temp.body('resume_tenant', '{acme}')->>'state', 'active', 'resume');
+SELECT is(pg_temp.body('get_tenant', '{acme}')->'reason', NULL, 'takes the reason away');
+SELECT is(pg_temp.status('suspend_tenant', '{nobody}'), '404 unknown-tenant', 'suspend unknown');
+SELECT is(pg_temp.status('put_boost', '{acme}', '{}', '{"factor": 3, "until": "2099-01-01T00:00:00Z"}'), '422 out-of-range /until', 'a boost of ages');
+SELECT is(pg_temp.status('put_boost', '{acme}', '{}', jsonb_build_object('factor', 3, 'until', to_char(now() + interval '2 hours', 'YYYY-MM-DD"T"HH24:MI:SSTZH:TZM'))), '200', 'PUT boost');
+SELECT is(pg_temp.body('get_document', '{acme}') #>> '{boost,factor}', '3', 'is in the document');
+SELECT is(pg_temp.status('put_boost', '{acme}', '{}', '{"factor": 3}'), '422 missing-field /until', 'a boost without end');
+SELECT is(pg_temp.status('put_boost', '{acme}', '{}', '{"factor": 0, "until": "2030-01-01T00:00:00Z"}'), '422 out-of-range /factor', 'a boost of nothing');
+SELECT is(pg_temp.status('delete_boost', '{acme}'), '204', 'DELETE boost');
+
+-- collections
+SELECT is(pg_temp.status('put_host', '{acme,api.acme.example.com}'), '201', 'PUT host');
+SELECT is(pg_temp.status('put_host', '{acme,api.acme.example.com}'), '200', 'again');
+SELECT is(pg_temp.status('put_host', '{acme,BAD}'), '422 invalid-hostname', 'PUT a bad host');
+SELECT is(pg_temp.status('get_host', '{acme,api.acme.example.com}'), '200', 'GET host');
+SELECT is(pg_temp.status('delete_host', '{acme,api.acme.example.com}'), '204', 'DELETE host');
+SELECT is(pg_temp.status('delete_host', '{acme,api.acme.example.com}'), '404 unknown-host', 'again');
+
+SELECT is(pg_temp.status('put_platform_issuer', '{platform}', '{}', '{"issuer": "https://id", "jwks_uri": "https://id/keys"}'), '201', 'PUT platform issuer');
+SELECT is(pg_temp.status('put_issuer', '{acme,platform}', '{}', '{"ref": "platform", "audiences": ["api"]}'), '201', 'PUT issuer reference');
+SELECT is(pg_temp.status('put_issuer', '{acme,own}', '{}', '{"issuer": "https://own", "jwks_uri": "https://own/keys", "audiences": ["a"]}'), '201', 'PUT issuer');
+SELECT is(pg_temp.body('get_issuer', '{acme,platform}') - 'id', '{"name": "platform", "ref": "platform", "audiences": ["api"]}', 'GET issuer reference');
+SELECT is(jsonb_array_length(pg_temp.body('list_issuers', '{acme}')->'items'), 2, 'list issuers');
+SELECT is(pg_temp.status('delete_platform_issuer', '{platform}'), '409 issuer-in-use', 'an issuer in use stays');
+SELECT is(pg_temp.status('delete_issuer', '{acme,platform}'), '204', 'DELETE issuer');
+SELECT is(pg_temp.status('delete_platform_issuer', '{platform}'), '204', 'then it may go');
+SELECT is(pg_temp.status('get_platform_issuer', '{platform}'), '404 unknown-issuer', 'and is gone');
+SELECT is(pg_temp.body('list_platform_issuers', '{}')->'items', '[]', 'list platform issuers');
+
+SELECT is(pg_temp.status('put_consumer', '{acme,mobile}', '{}', '{"labels": {"team": "a"}}'), '201', 'PUT consumer');
+SELECT is(pg_temp.body('get_consumer', '{acme,mobile}')->'labels', '{"team": "a"}', 'GET consumer');
+SELECT is(pg_temp.status('put_upstream', '{acme,v2}', '{}', '{"endpoints": [{"address": "10.0.0.2", "port": 80}, {"address": "fd00::1", "port": 80}]}'), '201', 'PUT upstream');
+SELECT is(pg_temp.body('get_upstream', '{acme,v2}')->'endpoints',
+          '[{"address": "10.0.0.2", "port": 80, "weight": 1}, {"address": "fd00::1", "port": 80, "weight": 1}]', 'GET upstream');
+SELECT is(pg_temp.status('put_upstream', '{acme,v2}', '{}', pg_temp.body('get_upstream', '{acme,v2}')), '200', 'what GET shows may be PUT');
+SELECT is(pg_temp.body('put_upstream', '{acme,v2}', '{}', '{"host": "v2.internal"}')->'endpoints',
+          '[{"address": "10.0.0.2", "port": 80, "weight": 1}, {"address": "fd00::1", "port": 80, "weight": 1}]', 'endpoints stay when not given');
+SELECT is(pg_temp.body('put_upstream', '{acme,v2}', '{}', '{"endpoints": [{"address": "10.0.0.3", "port": 80, "weight": 5}]}')->'endpoints',
+          '[{"address": "10.0.0.3", "port": 80, "weight": 5}]', 'and are replaced when given');
+SELECT is(pg_temp.status('put_upstream', '{acme,v2}', '{}', '{"endpoints": [{"address": "x", "port": 80}]}'), '422 invalid-address /endpoints/0/address', 'PUT a bad upstream');
+
+SELECT is(pg_temp.status('put_endpoint', '{acme,v2,10.0.0.9:80}', '{}', '{"weight": 2}'), '201', 'PUT endpoint');
+SELECT is(pg_temp.status('put_endpoint', '{acme,v2,10.0.0.9:80}'), '200', 'again');
+SELECT is(pg_temp.status('put_endpoint', '{acme,v2,[fd00::9]:80}'), '201', 'PUT endpoint of IPv6');
+SELECT is(pg_temp.status('put_endpoint', '{acme,v2,10.0.0.9}'), '422 invalid-address', 'without port');
+SELECT is(pg_temp.status('put_endpoint', '{acme,v2,169.254.0.1:80}'), '422 address-refused /address', 'a refused address');
+SELECT is(pg_temp.status('put_endpoint', '{acme,v9,10.0.0.9:80}'), '404 unknown-upstream', 'of an unknown upstream');
+SELECT is(jsonb_array_length(pg_temp.body('list_endpoints', '{acme,v2}')->'items'), 3, 'list endpoints');
+SELECT is(pg_temp.status('delete_endpoint', '{acme,v2,[fd00::9]:80}'), '204', 'DELETE endpoint');
+SELECT is(pg_temp.status('delete_endpoint', '{acme,v2,[fd00::9]:80}'), '404 unknown-endpoint', 'again');
+
+SELECT is(pg_temp.status('put_route', '{acme,orders}', '{}', '{"match": {"path": {"value": "/orders"}, "methods": ["POST", "GET"]},
+    "auth": {"scopes": ["orders:read"], "claims": [{"name": "role", "values": ["admin"]}]},
+    "rewrite": {"type": "strip_prefix"}, "backends": [{"upstream": "v1", "weight": 95}, {"upstream": "v2", "weight": 5}], "sticky": "consumer"}'), '201', 'PUT route');
+SELECT is(pg_temp.body('get_route', '{acme,orders}') - 'id', '{"name": "orders",
+    "match": {"path": {"type": "prefix", "value": "/orders"}, "methods": ["GET", "POST"]},
+    "auth": {"mode": "required", "scopes": ["orders:read"], "claims": [{"name": "role", "values": ["admin"]}], "hide_credentials": true},
+    "rewrite": {"type": "strip_prefix"}, "backends": [{"upstream": "v1", "weight": 95}, {"upstream": "v2", "weight": 5}],
+    "sticky": "consumer", "timeouts": {"connect_ms": 1000, "send_ms": 30000, "read_ms": 30000}, "retries": 1, "websocket": false}', 'GET route');
+SELECT is(pg_temp.status('put_route', '{acme,orders}', '{}', pg_temp.body('get_route', '{acme,orders}')), '200', 'what GET shows may be PUT');
+SELECT is(pg_temp.status('put_route', '{acme,other}', '{}', pg_temp.body('get_route', '{acme,orders}')), '422 name-mismatch /name', 'but not elsewhere');
+SELECT is(pg_temp.status('put_route', '{acme,orders}', '{}', '{"backends": [{"upstream": "v7"}]}'), '422 unknown-upstream /backends/0/upstream', 'PUT a bad route');
+SELECT is(pg_temp.status('put_route', '{acme,orders}', '{}', '{"backends": [{"upstream": "v1"}], "retries": 9}'), '422 out-of-range /retries', 'PUT a route out of range');
+SELECT is(pg_temp.status('put_route', '{acme,orders}', '{}', '[]'), '422 wrong-type', 'PUT what is no object');
+SELECT is(pg_temp.status('delete_upstream', '{acme,v1}'), '409 upstream-in-use', 'an upstream in use stays');
+
+SELECT is(pg_temp.status('put_quota', '{acme,per-route}', '{}', '{"route": "orders", "limit": 50, "window": "1s", "burst": 20}'), '201', 'PUT quota');
+SELECT is(pg_temp.body('get_quota', '{acme,per-route}') - 'id', '{"name": "per-route", "scope": "route", "route": "orders", "metric": "requests", "limit": 50, "window": "1s", "burst": 20, "dry_run": false}', 'GET quota');
+SELECT is(pg_temp.body('put_quota', '{acme,each}', '{}', '{"scope": "consumer", "limit": 5, "window": "day"}') - 'id', '{"name": "each", "scope": "consumer", "metric": "requests", "limit": 5, "window": "day", "dry_run": false}', 'a quota for each consumer');
+SELECT is(pg_temp.status('put_quota', '{acme,each}', '{}', pg_temp.body('get_quota', '{acme,each}')), '200', 'what GET shows may be PUT');
+SELECT is(pg_temp.status('put_quota', '{acme,per-route}', '{}', '{"limit": 50, "window": "2 s"}'), '422 invalid-window /window', 'PUT a bad quota');
+SELECT is(pg_temp.status('delete_route', '{acme,orders}'), '204', 'DELETE route');
+SELECT is(pg_temp.status('get_quota', '{acme,per-route}'), '404 unknown-quota', 'its quota goes with it');
+SELECT is(pg_temp.status('delete_upstream', '{acme,v1}'), '204', 'and the upstream may go');
+
+-- pages
+SELECT is((SELECT count(*) FROM generate_series(1, 5) n WHERE pg_temp.status('put_consumer', ARRAY['acme', 'c' || n]) = '201'), 5::bigint, 'five consumers');
+SELECT is(jsonb_path_query_array(p, '$.items[*].name'), '["c1", "c2"]', 'first page') FROM pg_temp.body('list_consumers', '{acme}', '{"limit": "2"}') p;
+SELECT is(jsonb_path_query_array(pg_temp.body('list_consumers', '{acme}', jsonb_build_object('limit', '2', 'cursor', p->>'next')), '$.items[*].name'), '["c3", "c4"]', 'second page')
+  FROM pg_temp.body('list_consumers', '{acme}', '{"limit": "2"}') p;
+SELECT is(pg_temp.body('list_consumers', '{acme}', '{"limit": "6"}')->'next', NULL, 'the last page has no next');
+SELECT is(pg_temp.status('list_consumers', '{acme}', '{"limit": "0"}'), '400 invalid-parameter', 'limit 0');
+SELECT is(pg_temp.status('list_consumers', '{acme}', '{"limit": "x"}'), '400 invalid-parameter', 'limit x');
+SELECT is(pg_temp.status('list_consumers', '{acme}', '{"cursor": "%%%"}'), '400 invalid-parameter', 'a cursor of one''s own');
+SELECT is(pg_temp.status('list_keys', '{acme}', '{"cursor": "eHl6"}'), '400 invalid-parameter', 'a cursor that is no number');
+SELECT is(jsonb_array_length(pg_temp.body('list_tenants', '{}')->'items'), 1, 'list tenants');
+SELECT is(jsonb_array_length(pg_temp.body('list_tenants', '{}', '{"state": "suspended"}')->'items'), 0, 'by state');
+SELECT is(jsonb_array_length(pg_temp.body('list_tenants', '{}', '{"host": "acme.example.com"}')->'items'), 1, 'by host');
+
+-- keys
+SELECT is(pg_temp.status('create_key', '{acme}', '{}', '{"consumer": "web", "scopes": ["a"]}'), '201', 'POST key');
+SELECT matches(pg_temp.body('create_key', '{acme}', '{}', '{"consumer": "web"}')->>'key', '^tgk_[A-Za-z0-9_-]{43}$', 'shown once');
+SELECT is((SELECT count(*) FROM jsonb_array_elements(pg_temp.body('list_keys', '{acme}')->'items') k WHERE k ? 'key' OR k ? 'sha256'), 0::bigint, 'and not again');
+SELECT is(pg_temp.body('create_key', '{acme}', '{}', jsonb_build_object('consumer', 'old', 'sha256', encode(sha256('x'), 'hex')))->'key', NULL, 'a key that exists is registered');
+SELECT is(pg_temp.status('create_key', '{acme}', '{}', jsonb_build_object('consumer', 'old', 'sha256', encode(sha256('x'), 'hex'))), '409 duplicate-key /sha256', 'once');
+SELECT is(pg_temp.status('create_key', '{acme}', '{}', '{}'), '422 missing-field /consumer', 'a key of nobody');
+SELECT is(pg_temp.status('rotate_key', ARRAY['acme', (SELECT max(id)::text FROM tiergate.api_keys)], '{}', '{"grace": 60}'), '201', 'rotate');
+SELECT is((SELECT count(*) FROM jsonb_array_elements(pg_temp.body('get_document', '{acme}')->'api_keys') k WHERE k->>'consumer' = 'old'), 2::bigint, 'both keys hold during the grace');
+SELECT is(pg_temp.status('rotate_key', ARRAY['acme', (SELECT min(id)::text FROM tiergate.api_keys WHERE consumer = 'old')]), '409 key-rotated', 'not twice');
+SELECT is(pg_temp.status('rotate_key', ARRAY['acme', (SELECT max(id)::text FROM tiergate.api_keys)], '{}', '{"grace": -1}'), '422 out-of-range /grace', 'no grace before');
+SELECT is(pg_temp.status('rotate_key', ARRAY['acme', (SELECT max(id)::text FROM tiergate.api_keys)]), '201', 'rotate without grace');
+SELECT is((SELECT count(*) FROM jsonb_array_elements(pg_temp.body('get_document', '{acme}')->'api_keys') k WHERE k->>'consumer' = 'old'), 2::bigint, 'ends the old key at once');
+SELECT is(pg_temp.status('delete_key', ARRAY['acme', (SELECT max(id)::text FROM tiergate.api_keys)]), '204', 'revoke');
+SELECT is(pg_temp.status('delete_key', '{acme,999999}'), '404 unknown-key', 'revoke unknown');
+SELECT is(pg_temp.status('delete_key', '{acme,x}'), '404 unknown-key', 'revoke x');
+SELECT is(pg_temp.status('put_consumer', '{acme,web}'), '201', 'a consumer');
+SELECT is(pg_temp.status('delete_consumer', '{acme,web}'), '204', 'that is deleted');
+SELECT is((SELECT count(*) FROM tiergate.api_keys WHERE consumer = 'web'), 0::bigint, 'takes its keys along');
+
+-- gateways
+SELECT is(pg_temp.status('put_gateway', '{shared-1}'), '201', 'PUT gateway');
+SELECT is(pg_temp.status('put_gateway', '{own-1}', '{}', '{"kind": "dedicated", "tenant": "acme"}'), '201', 'PUT dedicated gateway');
+SELECT is(pg_temp.status('put_gateway', '{own-2}', '{}', '{"kind": "dedicated"}'), '422 invalid-gateway /tenant', 'of nobody');
+SELECT is(pg_temp.status('put_gateway', '{own-2}', '{}', '{"kind": "dedicated", "tenant": "zz"}'), '422 unknown-tenant /tenant', 'of an unknown');
+SELECT is(pg_temp.status('put_gateway', '{"Bad Name"}'), '422 invalid-name /name', 'of a bad name');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', jsonb_build_object('boot', 'b1', 'revision', 7, 'state', 'live', 'tenants', 1,
+    'registry', (SELECT id FROM tiergate.registry), 'zone', '{"size": 100, "used": 10}'::jsonb,
+    'rejected', '[{"kind": "tenant", "name": "acme", "revision": 5, "reason": "zone full"}]'::jsonb)), '204', 'POST ack');
+SELECT is(pg_temp.body('get_tenant', '{acme}')->'observedRevision', '{"shared-1": 7}', 'is seen in the tenant');
+SELECT is(pg_temp.body('get_tenant', '{acme}')->'rejected', '{"shared-1": "zone full"}', 'with what was rejected');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b1", "revision": 6, "state": "live"}'), '204', 'an ack that was overtaken');
+SELECT is(pg_temp.body('get_gateway', '{shared-1}')->'observedRevision', '7', 'does not go back');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b2", "revision": 6, "state": "loading"}'), '204', 'but another boot');
+SELECT is(pg_temp.body('get_gateway', '{shared-1}')->'observedRevision', '6', 'does');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b1", "revision": "x", "state": "live"}'), '422 invalid-report /revision', 'a bad revision');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b1", "revision": 1, "state": "dead"}'), '422 invalid-report /state', 'a bad state');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b1", "revision": 1, "state": "live", "tenants": "many"}'), '422 invalid-report', 'a bad number');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', '{"boot": "b1", "revision": 1, "state": "live", "registry": "00000000-0000-0000-0000-000000000000"}'), '409 other-registry /registry', 'another registry');
+SELECT is(pg_temp.status('ack_gateway', '{shared-1}', '{}', NULL), '422 invalid-report /boot', 'no body');
+SELECT is(jsonb_array_length(pg_temp.body('list_gateways', '{}')->'items'), 2, 'list gateways');
+SELECT is(pg_temp.status('delete_gateway', '{own-1}'), '204', 'DELETE gateway');
+SELECT is(pg_temp.status('get_gateway', '{own-1}'), '404 unknown-gateway', 'is gone');
+SELECT is(jsonb_array_length(pg_temp.body('list_tiers', '{}')->'items'), 2, 'list tiers');
+
+-- tokens
+SELECT matches(pg_temp.body('create_token', '{}', '{}', '{"name": "portal", "scope": "admin"}')->>'token', '^tgt_[A-Za-z0-9_-]{43}$', 'POST token');
+SELECT is(pg_temp.status('create_token', '{}', '{}', '{"name": "portal", "scope": "admin"}'), '409 token-exists /name', 'twice');
+SELECT is(pg_temp.status('create_token', '{}', '{}', '{"name": "t", "scope": "tenant"}'), '422 invalid-token /tenant', 'a tenant''s token without tenant');
+SELECT is(pg_temp.status('create_token', '{}', '{}', '{"name": "t", "scope": "admin", "tenant": "acme"}'), '422 invalid-token /tenant', 'an admin''s with one');
+SELECT is(pg_temp.status('create_token', '{}', '{}', '{"name": "t", "scope": "tenant", "tenant": "zz"}'), '422 unknown-tenant /tenant', 'of an unknown tenant');
+SELECT is(pg_temp.body('create_token', '{}', '{}', '{"name": "cert", "scope": "reader", "certificate": {"subject": "CN=ops"}}')->'token', NULL, 'a certificate gets no token');
+SELECT is(pg_temp.status('create_token', '{}', '{}', '{"name": "t", "scope": "reader", "certificate": {}}'), '422 invalid-token /certificate', 'an empty certificate');
+SELECT is((SELECT count(*) FROM jsonb_array_elements(pg_temp.body('list_tokens', '{}')->'items') t WHERE t ? 'token'), 0::bigint, 'tokens are not listed');
+SELECT is(pg_temp.status('delete_token', ARRAY[(SELECT id::text FROM tiergate.api_tokens WHERE name = 'portal')]), '204', 'DELETE token');
+SELECT is(pg_temp.status('delete_token', ARRAY[(SELECT id::text FROM tiergate.api_tokens WHERE name = 'portal')]), '404 unknown-token', 'again');
+
+-- usage, status, audit
+SELECT is(pg_temp.status('report_usage', '{shared-1}', '{}', jsonb_build_object('boot', 'b1', 'time', extract(epoch FROM now()) * 1000,
+    'counters', '[{"tenant": "acme", "route": "orders", "requests": 10, "status": [0,9,0,1,0], "denied": 0, "throttled": 1, "bytes_in": 100,
+                   "bytes_out": 2000, "latency_us": 12345, "latency": [0,4,5,1,0,0,0,0,0,0,0,0]}]'::jsonb,
+    'quotas', jsonb_build_array(jsonb_build_object('id', (SELECT id FROM tiergate.quotas WHERE name = 'each'), 'key', 'mobile', 'used', 3, 'limit', 5, 'throttled', 1)))), '204', 'POST usage');
+SELECT is(pg_temp.body('get_usage', '{acme}') #> '{items,0,requests}', '10', 'GET usage');
+SELECT is(pg_temp.body('get_usage', '{acme}', '{"route": "none"}')->'items', '[]', 'of a route');
+SELECT is(pg_temp.status('get_usage', '{acme}', '{"step": "week"}'), '400 invalid-parameter', 'of a bad step');
+SELECT is(pg_temp.status('get_usage', '{acme}', '{"from": "yesterday"}'), '400 invalid-parameter', 'of a bad time');
+SELECT is(pg_temp.body('get_quota_status', '{acme}') #- '{items,0,reported_at}', '{"items": [{"quota": "each", "consumer": "mobile", "metric": "requests", "limit": 5, "per": "day", "used": 3, "remaining": 2, "throttled": 1, "dry_run": false}]}', 'GET quota-status');
+SELECT is(pg_temp.body('get_tenant_audit', '{acme}', '{"limit": "1"}') #>> '{items,0,actor}', 'peer:root', 'GET audit of a tenant');
+SELECT is(pg_temp.body('get_audit', '{}', '{"limit": "1"}') #>> '{items,0,request_id}', 'req-1', 'GET audit');
+
+SELECT is(pg_temp.status('delete_tenant', '{acme}'), '204', 'DELETE tenant');
+SELECT is(pg_temp.status('get_tenant', '{acme}'), '404 unknown-tenant', 'is gone');
+SELECT is((SELECT count(*) FROM tiergate.routes) + (SELECT count(*) FROM tiergate.hosts) + (SELECT count(*) FROM tiergate.quotas)
+        + (SELECT count(*) FROM tiergate.endpoints) + (SELECT count(*) FROM tiergate.api_keys), 0::numeric::bigint, 'with all that it owned');
+
+-- import
+SELECT results_eq($$ SELECT line, status, body::jsonb->>'type', body::jsonb #>> '{errors,0,pointer}'
+                       FROM tiergate.import_tenants('[{"name": "i1", "hosts": ["i1.example.com"], "keys": [{"consumer": "a"}]}, {"name": "BAD"}, {"name": "i3", "hosts": ["i1.example.com"]}, 5, {"name": "i5"}]') $$,
+    $$ VALUES (1, 201, NULL, NULL), (2, 422, 'urn:tiergate:problem:invalid-label', '/name'),
+              (3, 409, 'urn:tiergate:problem:host-taken', '/hosts/0'), (4, 422, 'urn:tiergate:problem:wrong-type', NULL), (5, 201, NULL, NULL) $$,
+    'import: a bad line does not stop the others');
+SELECT is((SELECT count(*) FROM tiergate.tenants), 2::bigint, 'the good lines are there');
+SELECT is((SELECT count(*) FROM tiergate.import_tenants('[]')), 0::bigint, 'import of nothing');
+
+-- every route of the contract is a function of this shape
+SELECT is((SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+            WHERE n.nspname = 'tiergate_api' AND p.prorettype = 'tiergate_api.response'::regtype
+              AND obj_description(p.oid, 'pg_proc') ~ '^(GET|POST|PUT|PATCH|DELETE) /v1/'
+              AND pg_get_function_identity_arguments(p.oid) <> 'path text[], query jsonb, body jsonb'), 0::bigint, 'REST functions have one shape');
+
+SELECT * FROM finish();
