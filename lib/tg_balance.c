@@ -68,20 +68,20 @@ tg_balance_backend(const tg_block_t *block, const tg_route_t *route,
 }
 
 
-int
-tg_balance_has_endpoint(const tg_block_t *block, const tg_upstream_t *upstream)
+uint32_t
+tg_balance_endpoints(const tg_block_t *block, const tg_upstream_t *upstream)
 {
+    uint32_t              n;
     const tg_endpoint_t  *endpoint;
 
     endpoint = tg_vec(block, upstream->endpoints, tg_endpoint_t);
+    n = 0;
 
     for (uint32_t i = 0; i < upstream->endpoints.n; i++) {
-        if (endpoint[i].weight > 0) {
-            return 1;
-        }
+        n += endpoint[i].weight > 0;
     }
 
-    return 0;
+    return n;
 }
 
 

@@ -72,8 +72,8 @@ int tg_balance_endpoint(const tg_zone_t *zone, const tg_block_t *block,
     const tg_upstream_t *upstream, tg_tried_t *tried, tg_random_t *random,
     uint64_t now_ms);
 
-/* Whether an upstream has an endpoint of weight above 0. */
-int tg_balance_has_endpoint(const tg_block_t *block,
+/* Endpoints of an upstream with a weight above 0. */
+uint32_t tg_balance_endpoints(const tg_block_t *block,
     const tg_upstream_t *upstream);
 
 /* An attempt at an endpoint has failed.  Returns the ms for which this ejected

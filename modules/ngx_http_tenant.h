@@ -102,8 +102,16 @@ typedef struct {
     uint64_t             credential_id; /* api key id; 0 for tokens */
     json_t              *claims;        /* of a JWT; released with the pool */
 
+    /* quota */
+    ngx_str_t            ratelimit_policy;  /* headers of the response */
+    ngx_str_t            ratelimit;
+    tg_pin_t            *hold_pin;      /* for quotas that find no room in pin */
+    const tg_quota_t    *body_quota;    /* that a chunked body is held to */
+    ngx_buf_t           *problem;       /* that replaces the page for it */
+
     /* balancer */
     const tg_upstream_t *upstream;      /* chosen */
+    const tg_endpoint_t *endpoint;      /* of the last attempt */
 
     ngx_http_tenant_refusal_e  refusal;
     ngx_uint_t           refusal_status;
@@ -115,6 +123,8 @@ typedef struct {
     unsigned             charged:1;         /* quota has decided */
     unsigned             rewritten:1;       /* path and headers are upstream's */
     unsigned             logged:1;          /* usage has counted */
+    unsigned             circuit:1;         /* counted in upstream's outstanding */
+    unsigned             body_refused:1;    /* a problem replaces nginx's 413 */
 } ngx_http_tenant_ctx_t;
 
 
@@ -175,6 +185,23 @@ ngx_int_t ngx_http_tenant_remove_header(ngx_http_request_t *r,
 /* Adds a header for the upstream. */
 ngx_int_t ngx_http_tenant_add_header(ngx_http_request_t *r, const char *name,
     const ngx_str_t *value);
+
+/* The problem document alone, for who sends the headers itself; notes the
+ * refusal in ctx.  more may be NULL.  NULL: no memory. */
+ngx_buf_t *ngx_http_tenant_problem(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
+    const ngx_http_tenant_refuse_t *more);
+
+/*
+ * Chooses the upstream of a request, before its quotas are charged: NGX_OK, or
+ * what ngx_http_tenant_refuse() returned.  Without a "tenant_balancer" in the
+ * configuration there is nothing to choose.  The second gives back the place in
+ * the upstream's outstanding requests, when the request is refused after all.
+ */
+ngx_int_t ngx_http_tenant_balancer_choose(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
+void ngx_http_tenant_balancer_forget(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
 
 /* Called by the quota module when nothing refuses: rewrites the path, adds the
  * identity headers.  NGX_OK or NGX_ERROR. */

@@ -141,6 +141,23 @@ ngx_http_tenant_refuse(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 }
 
 
+ngx_buf_t *
+ngx_http_tenant_problem(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_http_tenant_refusal_e refusal, const ngx_http_tenant_refuse_t *more)
+{
+    const ngx_http_tenant_problem_t  *problem;
+
+    static const ngx_http_tenant_refuse_t  none;
+
+    problem = &ngx_http_tenant_problems[refusal];
+
+    ctx->refusal = refusal;
+    ctx->refusal_status = problem->status;
+
+    return ngx_http_tenant_problem_body(r, ctx, problem, more ? more : &none);
+}
+
+
 /* An error_page for this status is the operator's wish to answer himself. */
 static ngx_uint_t
 ngx_http_tenant_operator_answers(ngx_http_request_t *r, ngx_uint_t status)

@@ -331,15 +331,15 @@ test_nobody(void **state)
     memset(&tried, 0, sizeof(tried));
 
     publish(f, "{'id':1,'name':'a','endpoints':[]}", ONE, "none");
-    assert_false(tg_balance_has_endpoint(f->block, upstream(f)));
+    assert_int_equal(tg_balance_endpoints(f->block, upstream(f)), 0);
     assert_int_equal(draw(f, &tried, 1000), -1);
 
     publish(f, ENDPOINTS(0, 0, 0, ""), ONE, "none");
-    assert_false(tg_balance_has_endpoint(f->block, upstream(f)));
+    assert_int_equal(tg_balance_endpoints(f->block, upstream(f)), 0);
     assert_int_equal(draw(f, &tried, 1000), -1);
 
     publish(f, ENDPOINTS(0, 0, 1, ""), ONE, "none");
-    assert_true(tg_balance_has_endpoint(f->block, upstream(f)));
+    assert_int_equal(tg_balance_endpoints(f->block, upstream(f)), 1);
     assert_int_equal(draw(f, &tried, 1000), 2);
 }
 

@@ -1,0 +1,779 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Quotas: the last decision about a request before it goes upstream.
+ *
+ *  1. In the precontent phase: the access phase would skip the rest of its
+ *     handlers under "satisfy any", and a request that authentication refuses
+ *     must not be charged.
+ *  2. Only the main request is charged, once: ctx->charged outlives internal
+ *     redirects.  The upstream is chosen before, so that a request which nobody
+ *     could serve is not charged either.
+ *  3. Requests in flight are held by the pins of the request's context; they are
+ *     given back when its pool goes, or when the worker is found dead.
+ *  4. A refusal ends the request, which may be freed by then: nothing is done
+ *     with it afterwards.
+ *  5. The headers are added by a filter: they come with errors of the upstream,
+ *     too, and replace what the upstream says about limits of its own.
+ */
+
+#include "ngx_http_tenant.h"
+
+#include <time.h>
+
+#include "../lib/tg_ratelimit.h"
+
+
+#define NGX_HTTP_TENANT_QUOTA_OFF      0
+#define NGX_HTTP_TENANT_QUOTA_ON       1
+#define NGX_HTTP_TENANT_QUOTA_DRY_RUN  2
+
+/* Places in the context's pin that the balancer needs. */
+#define NGX_HTTP_TENANT_BALANCER_HOLDS  2
+
+
+typedef struct {
+    ngx_uint_t   mode;
+    ngx_flag_t   headers;
+} ngx_http_tenant_quota_loc_conf_t;
+
+
+static ngx_int_t ngx_http_tenant_quota_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_tenant_quota_decide(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_quota_loc_conf_t *qlcf);
+static ngx_int_t ngx_http_tenant_quota_charge(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_quota_loc_conf_t *qlcf,
+    tg_quota_set_t *set);
+static tg_pin_t *ngx_http_tenant_quota_pin(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set);
+static void ngx_http_tenant_quota_cleanup(void *data);
+static ngx_int_t ngx_http_tenant_quota_headers(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set,
+    const tg_quota_now_t *now, const tg_quota_result_t *result);
+static ngx_int_t ngx_http_tenant_quota_refuse(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set,
+    const tg_quota_now_t *now, const tg_quota_result_t *result);
+
+static ngx_int_t ngx_http_tenant_quota_body(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_quota_loc_conf_t *qlcf,
+    const tg_quota_set_t *set);
+static ngx_int_t ngx_http_tenant_quota_body_detail(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refuse_t *more);
+static ngx_int_t ngx_http_tenant_quota_limit_body(ngx_http_request_t *r,
+    off_t limit);
+static ngx_int_t ngx_http_tenant_quota_violated(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_t *quota,
+    ngx_http_tenant_refuse_t *more);
+
+static ngx_int_t ngx_http_tenant_quota_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_tenant_quota_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+
+static void *ngx_http_tenant_quota_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_tenant_quota_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_tenant_quota_init(ngx_conf_t *cf);
+
+
+static ngx_conf_enum_t  ngx_http_tenant_quota_modes[] = {
+    { ngx_string("off"), NGX_HTTP_TENANT_QUOTA_OFF },
+    { ngx_string("on"), NGX_HTTP_TENANT_QUOTA_ON },
+    { ngx_string("dry_run"), NGX_HTTP_TENANT_QUOTA_DRY_RUN },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_command_t  ngx_http_tenant_quota_commands[] = {
+
+    { ngx_string("tenant_quota"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_tenant_quota_loc_conf_t, mode),
+      &ngx_http_tenant_quota_modes },
+
+    { ngx_string("tenant_quota_headers"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_tenant_quota_loc_conf_t, headers),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_tenant_quota_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_tenant_quota_init,            /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_tenant_quota_create_loc_conf, /* create location configuration */
+    ngx_http_tenant_quota_merge_loc_conf   /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_tenant_quota_module = {
+    NGX_MODULE_V1,
+    &ngx_http_tenant_quota_module_ctx,     /* module context */
+    ngx_http_tenant_quota_commands,        /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static const ngx_str_t  ngx_http_tenant_quota_policy_name =
+    ngx_string("RateLimit-Policy");
+static const ngx_str_t  ngx_http_tenant_quota_limit_name =
+    ngx_string("RateLimit");
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+
+
+static ngx_int_t
+ngx_http_tenant_quota_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                          rc;
+    ngx_http_tenant_ctx_t             *ctx;
+    ngx_http_tenant_loc_conf_t        *tlcf;
+    ngx_http_tenant_quota_loc_conf_t  *qlcf;
+
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_module);
+
+    if (tlcf->by == NGX_HTTP_TENANT_BY_NONE || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_tenant_get_ctx(r);
+
+    if (ctx == NULL || ctx->route == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (ctx->charged) {
+        /* another location's configuration may be in force */
+        return ctx->body_quota
+               && ngx_http_tenant_quota_limit_body(r, ctx->body_quota->limit)
+                  != NGX_OK
+               ? NGX_HTTP_INTERNAL_SERVER_ERROR : NGX_DECLINED;
+    }
+
+    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_quota_module);
+
+    rc = ngx_http_tenant_quota_decide(r, ctx, qlcf);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ctx->charged = 1;
+
+    if (ngx_http_tenant_prepare_upstream(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* NGX_OK, or what the phase handler returns. */
+static ngx_int_t
+ngx_http_tenant_quota_decide(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_http_tenant_quota_loc_conf_t *qlcf)
+{
+    ngx_int_t                     rc;
+    tg_quota_set_t                set;
+    ngx_http_tenant_main_conf_t  *tmcf;
+
+    rc = ngx_http_tenant_balancer_choose(r, ctx);
+
+    if (rc != NGX_OK || qlcf->mode == NGX_HTTP_TENANT_QUOTA_OFF
+        || ctx->route->quotas.n == 0)
+    {
+        return rc;
+    }
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+
+    tg_quota_select(&set, tmcf->zone, ctx->block, ctx->route,
+                    (char *) ctx->consumer.data, ctx->consumer.len);
+
+    rc = ngx_http_tenant_quota_body(r, ctx, qlcf, &set);
+
+    if (rc != NGX_OK || set.n == 0) {
+        return rc;
+    }
+
+    return ngx_http_tenant_quota_charge(r, ctx, qlcf, &set);
+}
+
+
+static void
+ngx_http_tenant_quota_now(tg_quota_now_t *now)
+{
+    struct timespec  ts;
+
+    /* nginx's own clock stands still during a turn of the event loop */
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    now->mono_us = (uint64_t) ts.tv_sec * 1000000
+                   + (uint64_t) ts.tv_nsec / 1000;
+    now->unix_s = ngx_time();
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_charge(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_http_tenant_quota_loc_conf_t *qlcf, tg_quota_set_t *set)
+{
+    tg_pin_t            *pin;
+    tg_quota_now_t       now;
+    tg_quota_result_t    result;
+    tg_quota_verdict_e   verdict;
+
+    ngx_http_tenant_quota_now(&now);
+
+    pin = ngx_http_tenant_quota_pin(r, ctx, set);
+
+    verdict = pin ? tg_quota_check(set, pin, &now, &result) : TG_QUOTA_NO_PIN;
+
+    tg_zone_touch(set->zone, ctx->block->slot);
+
+    if (verdict == TG_QUOTA_NO_PIN) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "tenant \"%s\": no free pin for its quotas; raise "
+                      "worker_connections",
+                      tg_str(ctx->block, ctx->block->name));
+        ngx_http_tenant_balancer_forget(r, ctx);
+        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_OVERLOADED, NULL);
+    }
+
+    if (verdict == TG_QUOTA_REFUSED
+        && qlcf->mode == NGX_HTTP_TENANT_QUOTA_ON)
+    {
+        return ngx_http_tenant_quota_refuse(r, ctx, set, &now, &result);
+    }
+
+    if (qlcf->headers
+        && ngx_http_tenant_quota_headers(r, ctx, set, &now, &result) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* The pin that holds what is in flight: the context's own as a rule. */
+static tg_pin_t *
+ngx_http_tenant_quota_pin(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    const tg_quota_set_t *set)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    if (set->holds <= TG_PIN_HOLDS - NGX_HTTP_TENANT_BALANCER_HOLDS) {
+        return ctx->pin;
+    }
+
+    /* later than the context's, so run before */
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx->hold_pin = tg_zone_pin(set->zone, ngx_http_tenant_slot, ctx->block);
+
+    cln->handler = ngx_http_tenant_quota_cleanup;
+    cln->data = ctx;
+
+    return ctx->hold_pin;
+}
+
+
+static void
+ngx_http_tenant_quota_cleanup(void *data)
+{
+    ngx_http_tenant_ctx_t  *ctx = data;
+
+    ngx_http_tenant_main_conf_t  *tmcf;
+
+    if (ctx->hold_pin == NULL || ngx_http_tenant_slot == -1) {
+        return;
+    }
+
+    tmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_tenant_module);
+    tg_zone_unpin(tmcf->zone, ngx_http_tenant_slot, ctx->hold_pin);
+    ctx->hold_pin = NULL;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_copy(ngx_pool_t *pool, ngx_str_t *to, const char *from,
+    size_t len)
+{
+    to->len = len;
+
+    if (len == 0) {
+        return NGX_OK;
+    }
+
+    to->data = ngx_pnalloc(pool, len);
+    if (to->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(to->data, from, len);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_headers(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    const tg_quota_set_t *set, const tg_quota_now_t *now,
+    const tg_quota_result_t *result)
+{
+    size_t  len;
+    char    text[TG_RATELIMIT_SIZE];
+
+    len = tg_ratelimit_policy(text, sizeof(text), set, now);
+
+    if (ngx_http_tenant_quota_copy(r->pool, &ctx->ratelimit_policy, text, len)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    len = tg_ratelimit_limit(text, sizeof(text), set, result);
+
+    return ngx_http_tenant_quota_copy(r->pool, &ctx->ratelimit, text, len);
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_refuse(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    const tg_quota_set_t *set, const tg_quota_now_t *now,
+    const tg_quota_result_t *result)
+{
+    u_char                            *p;
+    ngx_str_t                          name;
+    const tg_quota_t                  *quota;
+    ngx_http_tenant_refuse_t           more;
+    ngx_http_tenant_quota_loc_conf_t  *qlcf;
+
+    ngx_http_tenant_balancer_forget(r, ctx);
+
+    ngx_memzero(&more, sizeof(ngx_http_tenant_refuse_t));
+    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_quota_module);
+    quota = result->quota;
+    name = ngx_http_tenant_str(ctx->block, quota->name);
+
+    if (ngx_http_tenant_quota_headers(r, ctx, set, now, result) != NGX_OK
+        || ngx_http_tenant_quota_violated(r, ctx, quota, &more) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (qlcf->headers) {
+        more.ratelimit_policy = ctx->ratelimit_policy;
+        more.ratelimit = ctx->ratelimit;
+    }
+
+    more.retry_after = result->retry_s;
+
+    p = ngx_pnalloc(r->pool, 160 + name.len);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    more.detail.data = p;
+
+    if (quota->metric == TG_METRIC_CONCURRENCY) {
+        p = ngx_sprintf(p, "Quota '%V' allows %uL requests in flight; wait for "
+                        "one to end.", &name,
+                        tg_quota_limit(ctx->block, quota, now));
+
+    } else {
+        p = ngx_sprintf(p, "Quota '%V' allows %uL requests in %uL seconds; try "
+                        "again in %uL seconds.", &name,
+                        tg_quota_limit(ctx->block, quota, now),
+                        tg_quota_window(quota, now), result->retry_s);
+    }
+
+    more.detail.len = p - more.detail.data;
+
+    return ngx_http_tenant_refuse(r, ctx,
+                                  quota->metric == TG_METRIC_CONCURRENCY
+                                  ? NGX_HTTP_TENANT_OVER_CONCURRENCY
+                                  : NGX_HTTP_TENANT_OVER_QUOTA, &more);
+}
+
+
+/* The member that the draft's problem types have. */
+static ngx_int_t
+ngx_http_tenant_quota_violated(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_t *quota,
+    ngx_http_tenant_refuse_t *more)
+{
+    u_char     *p;
+    ngx_str_t   name;
+
+    name = ngx_http_tenant_str(ctx->block, quota->name);
+
+    p = ngx_pnalloc(r->pool, sizeof(",\"violated-policies\":[\"\"]")
+                             + 6 * name.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    more->members.data = p;
+
+    p = ngx_cpymem(p, ",\"violated-policies\":[\"",
+                   sizeof(",\"violated-policies\":[\"") - 1);
+    p = (u_char *) ngx_escape_json(p, name.data, name.len);
+    p = ngx_cpymem(p, "\"]", 2);
+
+    more->members.len = p - more->members.data;
+
+    return NGX_OK;
+}
+
+
+/* A length that is told is judged at once; one that is not, while it is read. */
+static ngx_int_t
+ngx_http_tenant_quota_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_http_tenant_quota_loc_conf_t *qlcf, const tg_quota_set_t *set)
+{
+    off_t                      length;
+    ngx_http_tenant_refuse_t   more;
+
+    length = r->headers_in.content_length_n;
+
+    if (set->body_dry_run && length > (off_t) set->body_dry_run->limit) {
+        tg_quota_count_body(set, set->body_dry_run);
+    }
+
+    if (set->body == NULL) {
+        return NGX_OK;
+    }
+
+    if (length > (off_t) set->body->limit) {
+        tg_quota_count_body(set, set->body);
+        tg_zone_touch(set->zone, ctx->block->slot);
+
+        if (qlcf->mode == NGX_HTTP_TENANT_QUOTA_DRY_RUN) {
+            return NGX_OK;
+        }
+
+        ctx->body_quota = set->body;
+
+        if (ngx_http_tenant_quota_body_detail(r, ctx, &more) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_http_tenant_balancer_forget(r, ctx);
+        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_BODY_TOO_LARGE,
+                                      &more);
+    }
+
+    if (length >= 0 || qlcf->mode == NGX_HTTP_TENANT_QUOTA_DRY_RUN) {
+        return NGX_OK;
+    }
+
+    ctx->body_quota = set->body;
+
+    return ngx_http_tenant_quota_limit_body(r, set->body->limit) == NGX_OK
+           ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_body_detail(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refuse_t *more)
+{
+    ngx_str_t  name;
+
+    ngx_memzero(more, sizeof(ngx_http_tenant_refuse_t));
+    name = ngx_http_tenant_str(ctx->block, ctx->body_quota->name);
+
+    more->detail.data = ngx_pnalloc(r->pool, 100 + name.len);
+    if (more->detail.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    more->detail.len = ngx_sprintf(more->detail.data,
+                                   "Quota '%V' allows %uL bytes in the body of "
+                                   "a request.", &name, ctx->body_quota->limit)
+                       - more->detail.data;
+
+    return ngx_http_tenant_quota_violated(r, ctx, ctx->body_quota, more);
+}
+
+
+/*
+ * nginx holds a body of unknown length to client_max_body_size of the request's
+ * location while it reads: this request gets a location configuration of its
+ * own.  0 stands for "no limit" there, so a body of nothing becomes one of 1.
+ */
+static ngx_int_t
+ngx_http_tenant_quota_limit_body(ngx_http_request_t *r, off_t limit)
+{
+    void                      **loc_conf;
+    ngx_http_core_loc_conf_t   *clcf;
+
+    if (r->headers_in.content_length_n >= 0) {
+        return NGX_OK;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->client_max_body_size && clcf->client_max_body_size <= limit) {
+        return NGX_OK;
+    }
+
+    loc_conf = ngx_pmemalign(r->pool, sizeof(void *) * ngx_http_max_module,
+                             sizeof(void *));
+    if (loc_conf == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(loc_conf, r->loc_conf, sizeof(void *) * ngx_http_max_module);
+
+    clcf = ngx_palloc(r->pool, sizeof(ngx_http_core_loc_conf_t));
+    if (clcf == NULL) {
+        return NGX_ERROR;
+    }
+
+    *clcf = *(ngx_http_core_loc_conf_t *)
+            r->loc_conf[ngx_http_core_module.ctx_index];
+    clcf->client_max_body_size = limit ? limit : 1;
+
+    loc_conf[ngx_http_core_module.ctx_index] = clcf;
+    r->loc_conf = loc_conf;
+
+    return NGX_OK;
+}
+
+
+/* Sets or replaces; an upstream has no say in the limits of its gateway. */
+static ngx_int_t
+ngx_http_tenant_quota_set_header(ngx_http_request_t *r, const ngx_str_t *name,
+    const ngx_str_t *value)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        header = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (header[i].key.len == name->len
+                && ngx_strncasecmp(header[i].key.data, name->data, name->len)
+                   == 0)
+            {
+                header[i].hash = 0;
+            }
+        }
+    }
+
+    if (value->len == 0) {
+        return NGX_OK;
+    }
+
+    header = ngx_list_push(&r->headers_out.headers);
+    if (header == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(header, sizeof(ngx_table_elt_t));
+
+    header->hash = 1;
+    header->key = *name;
+    header->value = *value;
+
+    return NGX_OK;
+}
+
+
+/* nginx has cut a chunked body off: its page becomes our problem document. */
+static ngx_int_t
+ngx_http_tenant_quota_body_was_cut(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx)
+{
+    ngx_buf_t                    *b;
+    tg_quota_set_t                set;
+    ngx_http_tenant_loc_conf_t   *tlcf;
+    ngx_http_tenant_refuse_t      more;
+    ngx_http_tenant_main_conf_t  *tmcf;
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_module);
+
+    set.zone = tmcf->zone;
+    tg_quota_count_body(&set, ctx->body_quota);
+    tg_zone_touch(tmcf->zone, ctx->block->slot);
+
+    if (ngx_http_tenant_quota_body_detail(r, ctx, &more) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    b = ngx_http_tenant_problem(r, ctx, NGX_HTTP_TENANT_BODY_TOO_LARGE, &more);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (!tlcf->problem || r->error_page || r->header_only) {
+        return NGX_OK;
+    }
+
+    ctx->problem = b;
+    ctx->body_refused = 1;
+
+    ngx_str_set(&r->headers_out.content_type, "application/problem+json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    ngx_http_clear_content_length(r);
+    r->headers_out.content_length_n = b->last - b->pos;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
+{
+    ngx_http_tenant_ctx_t             *ctx;
+    ngx_http_tenant_quota_loc_conf_t  *qlcf;
+
+    if (r != r->main) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    ctx = ngx_http_tenant_get_ctx(r);
+
+    if (ctx == NULL || !ctx->charged || ctx->refusal) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (r->headers_out.status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE
+        && ctx->body_quota
+        && !(r->upstream && r->upstream->headers_in.status_n)
+        && ngx_http_tenant_quota_body_was_cut(r, ctx) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_quota_module);
+
+    if (qlcf->headers && qlcf->mode != NGX_HTTP_TENANT_QUOTA_OFF
+        && ctx->ratelimit_policy.len
+        && (ngx_http_tenant_quota_set_header(r,
+                                             &ngx_http_tenant_quota_policy_name,
+                                             &ctx->ratelimit_policy) != NGX_OK
+            || ngx_http_tenant_quota_set_header(r,
+                                             &ngx_http_tenant_quota_limit_name,
+                                             &ctx->ratelimit) != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t             out;
+    ngx_http_tenant_ctx_t  *ctx;
+
+    if (in == NULL || r != r->main) {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_tenant_module);
+
+    if (ctx == NULL || !ctx->body_refused) {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    if (ctx->problem == NULL) {
+        return NGX_OK;
+    }
+
+    out.buf = ctx->problem;
+    out.next = NULL;
+    ctx->problem = NULL;
+
+    return ngx_http_next_body_filter(r, &out);
+}
+
+
+static void *
+ngx_http_tenant_quota_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_tenant_quota_loc_conf_t  *qlcf;
+
+    qlcf = ngx_palloc(cf->pool, sizeof(ngx_http_tenant_quota_loc_conf_t));
+    if (qlcf == NULL) {
+        return NULL;
+    }
+
+    qlcf->mode = NGX_CONF_UNSET_UINT;
+    qlcf->headers = NGX_CONF_UNSET;
+
+    return qlcf;
+}
+
+
+static char *
+ngx_http_tenant_quota_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_tenant_quota_loc_conf_t  *prev = parent;
+    ngx_http_tenant_quota_loc_conf_t  *conf = child;
+
+    ngx_conf_merge_uint_value(conf->mode, prev->mode,
+                              NGX_HTTP_TENANT_QUOTA_OFF);
+    ngx_conf_merge_value(conf->headers, prev->headers, 1);
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_tenant_quota_handler;
+
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_tenant_quota_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_tenant_quota_body_filter;
+
+    return NGX_OK;
+}
