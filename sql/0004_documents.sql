@@ -59,24 +59,24 @@ AS $$
             (SELECT coalesce(json_agg(h.host ORDER BY h.host), '[]')
                FROM tiergate.hosts h WHERE h.tenant = t.name),
         'issuers',
-            (SELECT json_agg(CASE WHEN i.ref IS NULL THEN tiergate.issuer_document(i)::json
+            (SELECT coalesce(json_agg(CASE WHEN i.ref IS NULL THEN tiergate.issuer_document(i)::json
                                   ELSE json_build_object('ref', i.ref, 'audiences', i.audiences) END
-                             ORDER BY i.name)
+                             ORDER BY i.name), '[]')
                FROM tiergate.issuers i WHERE i.tenant = t.name),
         'consumers',
             (SELECT json_agg(json_build_object('id', c.id, 'name', c.name) ORDER BY c.name)
                FROM tiergate.consumers c WHERE c.tenant = t.name),
         'api_keys',
-            (SELECT json_agg(json_build_object(
+            (SELECT coalesce(json_agg(json_build_object(
                         'id',       k.id,
                         'sha256',   encode(k.sha256, 'hex'),
                         'consumer', k.consumer,
                         'expires',  tiergate.unix_time(k.expires_at),
-                        'scopes',   k.scopes) ORDER BY k.id)
+                        'scopes',   k.scopes) ORDER BY k.id), '[]')
                FROM tiergate.api_keys k
               WHERE k.tenant = t.name AND (k.expires_at IS NULL OR k.expires_at > now())),
         'upstreams',
-            (SELECT json_agg(json_build_object(
+            (SELECT coalesce(json_agg(json_build_object(
                         'id',              u.id,
                         'name',            u.name,
                         'host',            u.host,
@@ -91,10 +91,10 @@ AS $$
                                         'port',    e.port,
                                         'weight',  e.weight) ORDER BY e.id), '[]')
                                FROM tiergate.endpoints e
-                              WHERE e.tenant = u.tenant AND e.upstream = u.name)) ORDER BY u.name)
+                              WHERE e.tenant = u.tenant AND e.upstream = u.name)) ORDER BY u.name), '[]')
                FROM tiergate.upstreams u WHERE u.tenant = t.name),
         'routes',
-            (SELECT json_agg(json_build_object(
+            (SELECT coalesce(json_agg(json_build_object(
                         'id',        r.id,
                         'name',      r.name,
                         'match',     json_build_object(
@@ -116,10 +116,10 @@ AS $$
                                                        'send_ms',    r.send_ms,
                                                        'read_ms',    r.read_ms),
                         'retries',   r.retries,
-                        'websocket', r.websocket) ORDER BY r.name)
+                        'websocket', r.websocket) ORDER BY r.name), '[]')
                FROM tiergate.routes r WHERE r.tenant = t.name),
         'quotas',
-            (SELECT json_agg(json_build_object(
+            (SELECT coalesce(json_agg(json_build_object(
                         'id',       q.id,
                         'name',     q.name,
                         'scope',    CASE WHEN q.consumer IS NOT NULL THEN 'consumer'
@@ -130,7 +130,7 @@ AS $$
                         'limit',    coalesce(q.requests, q.concurrency, q.body_size),
                         'window',   tiergate.quota_window(q.per),
                         'burst',    q.burst,
-                        'dry_run',  q.dry_run) ORDER BY q.name)
+                        'dry_run',  q.dry_run) ORDER BY q.name), '[]')
                FROM tiergate.quotas q WHERE q.tenant = t.name)))::text
 $$;
 
