@@ -203,6 +203,15 @@ tg_publish(tg_zref_t *field, tg_zref_t link)
 
 #define tg_commit(field, value)  tg_publish(field, value)
 
+/* The same for what a pin holds. */
+static inline void
+tg_commit_hold(uint64_t *hold, uint64_t value)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(hold, value, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 static inline tg_zref_t *
 tg_table(const tg_zone_t *zone, uint64_t offset)
 {

@@ -159,22 +159,13 @@ tg_counter_value(const tg_zone_t *zone, uint64_t counter)
 }
 
 
-static inline void
-tg_hold_set(uint64_t *hold, uint64_t value)
-{
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(hold, value, __ATOMIC_RELEASE);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
-
-
 /* Gives a noted counter back; the order is that of tg_zone_release(). */
 static void
 tg_hold_return(tg_zone_t *zone, uint64_t *hold, uint64_t counter)
 {
-    tg_hold_set(hold, counter | TG_HOLD_PENDING);
+    tg_commit_hold(hold, counter | TG_HOLD_PENDING);
     tg_counter_sub(zone, counter);
-    tg_hold_set(hold, 0);
+    tg_commit_hold(hold, 0);
 }
 
 
@@ -203,7 +194,7 @@ tg_zone_hold_begin(tg_pin_t *pin, uint64_t counter)
         return TG_HOLD_NONE;
     }
 
-    tg_hold_set(hold, counter | TG_HOLD_PENDING);
+    tg_commit_hold(hold, counter | TG_HOLD_PENDING);
 
     return TG_HOLD_OK;
 }
@@ -216,7 +207,7 @@ tg_zone_hold_end(tg_pin_t *pin, uint64_t counter, int taken)
 
     hold = tg_hold_find(pin, counter | TG_HOLD_PENDING);
     if (hold) {
-        tg_hold_set(hold, taken ? counter : 0);
+        tg_commit_hold(hold, taken ? counter : 0);
     }
 }
 
@@ -424,7 +415,7 @@ tg_slot_settle(tg_zone_t *zone, tg_slot_t *slot)
 
             if (*hold & TG_HOLD_PENDING) {
                 tg_doubt_add(zone, *hold & ~(uint64_t) TG_HOLD_PENDING);
-                tg_hold_set(hold, 0);
+                tg_commit_hold(hold, 0);
 
             } else if (*hold) {
                 tg_hold_return(zone, hold, *hold);

@@ -256,6 +256,7 @@ tg_step_forget(tg_zone_t *zone, const tg_journal_t *j)
         near = tg_deref(zone, retired->older);
         near->newer = retired->newer;
         near->visited = 0;
+        near->flags |= retired->flags & TG_RETIRED_ROUTE;
     }
 
     if (retired->newer) {
