@@ -172,6 +172,10 @@ ngx_int_t ngx_http_tenant_refuse(ngx_http_request_t *r,
 ngx_int_t ngx_http_tenant_match(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 
+/* Whether the zone is complete: a whole list may be of revision 0, or of a
+ * registry whose first revision is not known to be whole yet. */
+ngx_uint_t ngx_http_tenant_sync_loaded(void);
+
 /* Ends requests whose tenant is suspended or gone: starts this worker's timer. */
 void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);
 

@@ -190,7 +190,7 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
-    if (tg_zone_revision(tmcf->zone) == 0) {
+    if (tg_zone_revision(tmcf->zone) == 0 && !ngx_http_tenant_sync_loaded()) {
         ngx_memzero(&more, sizeof(more));
         more.retry_after = 1;
         return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_NOT_READY, &more);

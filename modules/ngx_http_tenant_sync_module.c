@@ -121,6 +121,17 @@ ngx_http_tenant_sync_conf(void)
 }
 
 
+ngx_uint_t
+ngx_http_tenant_sync_loaded(void)
+{
+    ngx_http_tenant_sync_conf_t  *tscf;
+
+    tscf = ngx_http_tenant_sync_conf();
+
+    return tscf && __atomic_load_n(&tscf->shared->loaded, __ATOMIC_RELAXED);
+}
+
+
 void
 ngx_http_tenant_sync_lock(void)
 {
