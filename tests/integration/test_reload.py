@@ -62,7 +62,7 @@ def test_reload(platform, gateway, tenant, loads):
 
 def test_reloads_in_quick_succession(platform, gateway, tenant, loads):
     for _ in range(10):
-        gateway.signal(signal.SIGHUP)
+        gateway.kill(signal.SIGHUP)
     loads[0].wait(100)
     tenant.put("routes", "quick", route("quick", path="/quick"))
     assert tenant.get("/quick").status == 200
@@ -72,7 +72,7 @@ def test_changes_while_reloading(platform, gateway, tenant, loads):
     """Two cycles overlap: changes reach both, and never an older one after a newer."""
     for i in range(1, 31):
         if i % 5 == 0:
-            gateway.signal(signal.SIGHUP)
+            gateway.kill(signal.SIGHUP)
         platform.database.execute("UPDATE tiergate.routes SET rewrite = 'replace_path', rewrite_value = %s "
                                   "WHERE tenant = %s AND name = 'all'", [f"/{i}", tenant.name])
         platform.wait()
@@ -89,7 +89,7 @@ def test_refused_configuration_changes_nothing(platform, gateway, tenant, loads)
                 good.replace("tenant_zone registry", "tenant_zone other 4m; tenant_zone registry")):
         config.write_text(bad)
         mark = gateway.log.mark()
-        gateway.signal(signal.SIGHUP)
+        gateway.kill(signal.SIGHUP)
         gateway.log.wait(r"\[emerg\]", mark)
         assert sorted(gateway.workers) == old
         assert tenant.get(key=tenant.key).status == 200
@@ -218,7 +218,7 @@ def test_graceful_end(platform):
         connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
         until(lambda: platform.backend.held == 1, "the held request")
         pids = [gateway.master, *gateway.workers]
-        gateway.signal(signal.SIGQUIT)
+        gateway.kill(signal.SIGQUIT)
         until(lambda: not gateway.accepts(), "the end of accepting")
         platform.backend.release()
         assert connection.response().status == 200
@@ -231,7 +231,7 @@ def test_idle_workers_end_at_once(platform):
     """Timers and streams of ours do not keep a worker that is told to end."""
     gateway = platform.gateway(workers=2)
     began = time.monotonic()
-    gateway.signal(signal.SIGQUIT)
+    gateway.kill(signal.SIGQUIT)
     gateway.process.wait(20)
     assert time.monotonic() - began < 3
     platform.retire(gateway)

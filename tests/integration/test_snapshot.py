@@ -16,6 +16,11 @@ from support.poll import holds, until
 GATEWAY = {"workers": 2}
 
 
+def short(value):
+    """A test's name from bytes that may be megabytes."""
+    return repr(value)[:60]
+
+
 def ready(gateway):
     response = gateway.request("GET", "/-/ready", {"Host": "x"})
     return response.status, response.text
@@ -450,7 +455,7 @@ def test_a_bad_version_leaves_the_last_good_one(world):
     b"x" * 70000 + b"\n", b"x" * (5 << 20) + b"\n", b"[" * 70000 + b"\n",
     b'{"a":' * 3000 + b"1" + b"}" * 3000 + b"\n",
     b"GET / HTTP/1.1\r\n\r\n",
-])
+], ids=short)
 def test_hostile_lines(world, line):
     """Refused with a reason in the log; the state stays, and the stream goes on or
     is opened anew."""
@@ -594,7 +599,7 @@ def test_silence_is_death(world):
     "Tiergate-Registry: not-a-uuid\r\n\r\n",
     "HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 20000 + "\r\n",
     "HTTP/0.9 hello", "\x00\x01\x02", "SSH-2.0-OpenSSH\r\n", "",
-])
+], ids=short)
 def test_answers_that_are_no_stream(world, answer):
     """Logged, tried again with backoff; what is known stays."""
     fake, gateway, port = world

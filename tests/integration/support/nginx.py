@@ -191,13 +191,13 @@ class Gateway:
         """Pid of worker 0, which nginx starts first."""
         return min(self.workers)
 
-    def signal(self, number):
+    def kill(self, number):
         os.kill(self.master, number)
 
     def reload(self):
         """SIGHUP; returns when the old workers take no new connections."""
         old = set(self.workers)
-        self.signal(signal.SIGHUP)
+        self.kill(signal.SIGHUP)
         until(lambda: len(set(self.workers) - old) >= self.options["workers"],
               "the new workers", 30)
 

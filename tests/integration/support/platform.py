@@ -111,8 +111,12 @@ class Platform:
         assert not gateway.problems(), gateway.problems()
 
     def status(self, gateway):
+        """What REST says of a gateway, with its applied revision as "revision"."""
         response = self.rest.request("GET", f"/v1/gateways/{gateway.name}")
-        return response.json() if response.status == 200 else {}
+        if response.status != 200:
+            return {}
+        status = response.json()
+        return {**status, "revision": status["observedRevision"]}
 
     def wait(self, revision=None, gateway=None, timeout=15):
         """Waits until the gateway (default: all) has acknowledged a revision
