@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -730,7 +731,7 @@ read_until_stopped(process_t *p)
     uint64_t  reads;
 
     die_later(p);
-    (void) nice(10);                /* the writer is to get somewhere */
+    (void) setpriority(PRIO_PROCESS, 0, 10); /* the writer goes first */
 
     for (reads = 1; !__atomic_load_n(&p->shared->stop, __ATOMIC_ACQUIRE);
          reads++)
