@@ -116,6 +116,28 @@ ngx_http_tenant_client_compose(ngx_http_tenant_client_t *client,
 }
 
 
+/* A tenantd that has not started is nothing critical, as which nginx would log
+ * that its socket is not there. */
+static ngx_uint_t
+ngx_http_tenant_client_is_away(ngx_http_tenant_client_t *client,
+    const ngx_addr_t *addr)
+{
+#if (NGX_HAVE_UNIX_DOMAIN)
+    const struct sockaddr_un  *sun = (struct sockaddr_un *) addr->sockaddr;
+
+    if (addr->sockaddr->sa_family == AF_UNIX
+        && access(sun->sun_path, F_OK) == -1)
+    {
+        ngx_log_error(NGX_LOG_ERR, &client->log, ngx_errno,
+                      "the socket of tenantd is not there");
+        return 1;
+    }
+#endif
+
+    return 0;
+}
+
+
 static ngx_int_t
 ngx_http_tenant_client_connect(ngx_http_tenant_client_t *client)
 {
@@ -126,6 +148,13 @@ ngx_http_tenant_client_connect(ngx_http_tenant_client_t *client)
 
     addr = &client->url->addrs[client->address++ % client->url->naddrs];
 
+    client->log.action = "connecting";
+    client->reused = 0;
+
+    if (ngx_http_tenant_client_is_away(client, addr)) {
+        return NGX_ERROR;
+    }
+
     ngx_memzero(peer, sizeof(ngx_peer_connection_t));
     peer->sockaddr = addr->sockaddr;
     peer->socklen = addr->socklen;
@@ -133,9 +162,6 @@ ngx_http_tenant_client_connect(ngx_http_tenant_client_t *client)
     peer->get = ngx_event_get_peer;
     peer->log = &client->log;
     peer->log_error = NGX_ERROR_ERR;
-
-    client->log.action = "connecting";
-    client->reused = 0;
 
     rc = ngx_event_connect_peer(peer);
 

@@ -24,6 +24,7 @@
 
 
 #define NGX_HTTP_TENANT_SNAPSHOT_PIECE  1048576     /* flushed at a time */
+#define NGX_HTTP_TENANT_SNAPSHOT_SMALL  1048576     /* the disk takes it at once */
 #define NGX_HTTP_TENANT_SNAPSHOT_MOST   33554432    /* kept when it cannot be */
 #define NGX_HTTP_TENANT_SNAPSHOT_EARLY  100         /* ms: the tick's jitter */
 #define NGX_HTTP_TENANT_SNAPSHOT_RETRY  10          /* s; doubled up to ... */
@@ -405,6 +406,10 @@ ngx_http_tenant_snapshot_listed(uint64_t revision)
     }
 
     ngx_http_tenant_snapshot_switch();
+
+    if (s->live.size < NGX_HTTP_TENANT_SNAPSHOT_SMALL) {
+        ngx_http_tenant_snapshot_publish();
+    }
 }
 
 

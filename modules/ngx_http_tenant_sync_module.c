@@ -121,17 +121,6 @@ ngx_http_tenant_sync_conf(void)
 }
 
 
-ngx_uint_t
-ngx_http_tenant_sync_loaded(void)
-{
-    ngx_http_tenant_sync_conf_t  *tscf;
-
-    tscf = ngx_http_tenant_sync_conf();
-
-    return tscf && __atomic_load_n(&tscf->shared->loaded, __ATOMIC_RELAXED);
-}
-
-
 void
 ngx_http_tenant_sync_lock(void)
 {
@@ -217,13 +206,32 @@ ngx_http_tenant_sync_set_state(ngx_http_tenant_sync_state_e state)
 }
 
 
+/* What shared says may be of a zone that was there before. */
+static ngx_uint_t
+ngx_http_tenant_sync_complete(const ngx_http_tenant_shared_t *shared,
+    const tg_zone_t *zone)
+{
+    return tg_zone_revision(zone) != 0
+           || (__atomic_load_n(&shared->loaded, __ATOMIC_RELAXED)
+               && ngx_memcmp(shared->boot, tg_zone_boot(zone),
+                             sizeof(shared->boot)) == 0);
+}
+
+
+ngx_uint_t
+ngx_http_tenant_sync_loaded(void)
+{
+    return ngx_http_tenant_sync.shared != NULL
+           && ngx_http_tenant_sync_complete(ngx_http_tenant_sync.shared,
+                                            ngx_http_tenant_sync.zone);
+}
+
+
 const char *
 ngx_http_tenant_sync_state_name(const ngx_http_tenant_shared_t *shared,
     const tg_zone_t *zone)
 {
-    if (tg_zone_revision(zone) == 0
-        && !__atomic_load_n(&shared->loaded, __ATOMIC_RELAXED))
-    {
+    if (!ngx_http_tenant_sync_complete(shared, zone)) {
         return "loading";
     }
 
