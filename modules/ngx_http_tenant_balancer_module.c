@@ -75,6 +75,7 @@ static void ngx_http_tenant_balancer_save_session(ngx_peer_connection_t *pc,
 static ngx_int_t ngx_http_tenant_balancer_add_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_http_tenant_balancer_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_uint_t ngx_http_tenant_balancer_connection(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_tenant_balancer_upgrades(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 static void ngx_http_tenant_balancer_host(ngx_http_request_t *r,
@@ -628,6 +629,34 @@ ngx_http_tenant_balancer_host(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 }
 
 
+/* Whether a Connection header lists "upgrade".  nginx 1.22 does not fill
+ * headers_in.connection. */
+static ngx_uint_t
+ngx_http_tenant_balancer_connection(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        header = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (header[i].key.len == sizeof("Connection") - 1
+                && ngx_strncasecmp(header[i].key.data, (u_char *) "Connection",
+                                   sizeof("Connection") - 1) == 0
+                && ngx_strcasestrn(header[i].value.data, "upgrade",
+                                   sizeof("upgrade") - 2))
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 /* RFC 6455, section 4.2.1, as far as a proxy has to know. */
 static ngx_uint_t
 ngx_http_tenant_balancer_upgrades(ngx_http_request_t *r,
@@ -637,7 +666,7 @@ ngx_http_tenant_balancer_upgrades(ngx_http_request_t *r,
 
     if (ctx == NULL || ctx->route == NULL || !ctx->route->websocket
         || r->method != NGX_HTTP_GET || r->http_version != NGX_HTTP_VERSION_11
-        || r->headers_in.upgrade == NULL || r->headers_in.connection == NULL)
+        || r->headers_in.upgrade == NULL)
     {
         return 0;
     }
@@ -647,8 +676,7 @@ ngx_http_tenant_balancer_upgrades(ngx_http_request_t *r,
     return upgrade->len == sizeof("websocket") - 1
            && ngx_strncasecmp(upgrade->data, (u_char *) "websocket",
                               sizeof("websocket") - 1) == 0
-           && ngx_strcasestrn(r->headers_in.connection->value.data, "upgrade",
-                              sizeof("upgrade") - 2) != NULL;
+           && ngx_http_tenant_balancer_connection(r);
 }
 
 
