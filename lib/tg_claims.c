@@ -278,29 +278,26 @@ tg_claims_add_scope(tg_claims_t *out, const json_t *value)
 }
 
 
-/* "scope" (RFC 8693 section 4.2), or "scp" as other issuers have it. */
+/* "scope" (RFC 8693 section 4.2), or "scp"; some issuers make it an array. */
 static tg_claims_status_e
 tg_claims_read_scopes(const json_t *claims, tg_claims_t *out)
 {
     size_t         i;
-    int            array;
     const json_t  *scope, *value;
 
     out->scopes_len = 0;
 
     scope = json_object_get(claims, "scope");
-    array = 0;
 
     if (scope == NULL) {
         scope = json_object_get(claims, "scp");
-        array = json_is_array(scope);
     }
 
     if (scope == NULL) {
         return TG_CLAIMS_OK;
     }
 
-    if (!array) {
+    if (!json_is_array(scope)) {
         return json_is_string(scope)
                && tg_claims_add_scopes(out, json_string_value(scope),
                                        json_string_length(scope))

@@ -13,8 +13,7 @@
 
 typedef struct {
     ngx_flag_t                 enable;          /* tenant_auth */
-    ngx_str_t                  key_header;      /* tenant_api_key_header */
-    ngx_uint_t                 key_header_hash;
+    ngx_str_t                  key_header;      /* lower case */
     ngx_str_t                  key_query;       /* empty: off */
     ngx_http_complex_value_t  *realm;           /* NULL: the tenant's name */
 } ngx_http_tenant_auth_loc_conf_t;

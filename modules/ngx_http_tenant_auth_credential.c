@@ -11,7 +11,10 @@
 
 static void ngx_http_tenant_auth_headers(ngx_http_request_t *r,
     const tg_route_t *route, ngx_http_tenant_credential_t *credential);
-static ngx_uint_t ngx_http_tenant_auth_bearer(const ngx_str_t *value,
+static ngx_uint_t ngx_http_tenant_auth_header_is(const ngx_table_elt_t *header,
+    const ngx_str_t *name);
+static ngx_str_t ngx_http_tenant_auth_trim(ngx_str_t value);
+static ngx_uint_t ngx_http_tenant_auth_bearer(ngx_str_t value,
     ngx_str_t *token);
 static ngx_int_t ngx_http_tenant_auth_query(ngx_http_request_t *r,
     ngx_http_tenant_credential_t *credential);
@@ -54,65 +57,95 @@ ngx_http_tenant_auth_headers(ngx_http_request_t *r, const tg_route_t *route,
     ngx_http_tenant_credential_t *credential)
 {
     ngx_str_t                         token;
-    ngx_uint_t                        i;
+    ngx_uint_t                        i, authorizations;
     ngx_list_part_t                  *part;
     ngx_table_elt_t                  *header;
     ngx_http_tenant_auth_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_auth_module);
+    authorizations = 0;
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (header[i].hash == alcf->key_header_hash
-                && header[i].key.len == alcf->key_header.len
-                && ngx_strncmp(header[i].lowcase_key, alcf->key_header.data,
-                               alcf->key_header.len) == 0)
+            if ((route->auth_methods & TG_AUTH_API_KEY)
+                && ngx_http_tenant_auth_header_is(&header[i],
+                                                  &alcf->key_header))
             {
-                if (route->auth_methods & TG_AUTH_API_KEY) {
-                    credential->key = header[i].value;
-                    credential->keys++;
-                }
+                credential->key = ngx_http_tenant_auth_trim(header[i].value);
+                credential->keys++;
+            }
 
-            } else if (header[i].key.len == ngx_http_tenant_authorization.len
-                       && ngx_strncmp(header[i].lowcase_key,
-                                      ngx_http_tenant_authorization.data,
-                                      ngx_http_tenant_authorization.len) == 0)
+            if ((route->auth_methods & TG_AUTH_JWT)
+                && ngx_http_tenant_auth_header_is(&header[i],
+                                              &ngx_http_tenant_authorization))
             {
-                if ((route->auth_methods & TG_AUTH_JWT)
-                    && ngx_http_tenant_auth_bearer(&header[i].value, &token))
-                {
+                authorizations++;
+
+                if (ngx_http_tenant_auth_bearer(header[i].value, &token)) {
                     credential->token = token;
                     credential->tokens++;
                 }
             }
         }
     }
+
+    /* a token beside another scheme: which one would the upstream look at? */
+    if (credential->tokens && authorizations > 1) {
+        credential->tokens = authorizations;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_tenant_auth_header_is(const ngx_table_elt_t *header,
+    const ngx_str_t *name)
+{
+    return header->key.len == name->len
+           && ngx_memcmp(header->lowcase_key, name->data, name->len) == 0;
+}
+
+
+/* RFC 9110 section 5.5: blanks around a value are no part of it. */
+static ngx_str_t
+ngx_http_tenant_auth_trim(ngx_str_t value)
+{
+    while (value.len && (value.data[0] == ' ' || value.data[0] == '\t')) {
+        value.data++;
+        value.len--;
+    }
+
+    while (value.len && (value.data[value.len - 1] == ' '
+                         || value.data[value.len - 1] == '\t'))
+    {
+        value.len--;
+    }
+
+    return value;
 }
 
 
 /* RFC 6750 section 2.1; what follows the scheme is the token, whatever it is. */
 static ngx_uint_t
-ngx_http_tenant_auth_bearer(const ngx_str_t *value, ngx_str_t *token)
+ngx_http_tenant_auth_bearer(ngx_str_t value, ngx_str_t *token)
 {
     static const size_t  scheme = sizeof("Bearer") - 1;
 
-    if (value->len < scheme
-        || ngx_strncasecmp(value->data, (u_char *) "Bearer", scheme) != 0
-        || (value->len > scheme && value->data[scheme] != ' '))
+    value = ngx_http_tenant_auth_trim(value);
+
+    if (value.len < scheme
+        || ngx_strncasecmp(value.data, (u_char *) "Bearer", scheme) != 0
+        || (value.len > scheme && value.data[scheme] != ' '))
     {
         return 0;
     }
 
-    token->data = value->data + scheme;
-    token->len = value->len - scheme;
+    token->data = value.data + scheme;
+    token->len = value.len - scheme;
 
-    while (token->len && token->data[0] == ' ') {
-        token->data++;
-        token->len--;
-    }
+    *token = ngx_http_tenant_auth_trim(*token);
 
     return 1;
 }
@@ -223,7 +256,7 @@ ngx_http_tenant_auth_hide(ngx_http_request_t *r, const tg_route_t *route)
 
     if (r->headers_in.authorization
         && (route->auth_methods & TG_AUTH_JWT)
-        && ngx_http_tenant_auth_bearer(&r->headers_in.authorization->value,
+        && ngx_http_tenant_auth_bearer(r->headers_in.authorization->value,
                                        &token)
         && ngx_http_tenant_remove_header(r, &ngx_http_tenant_authorization)
            != NGX_OK)

@@ -28,6 +28,8 @@ typedef struct {
 static ngx_int_t ngx_http_tenant_auth_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tenant_auth_check(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
+static ngx_uint_t ngx_http_tenant_auth_may_be_anonymous(
+    const tg_route_t *route);
 static ngx_int_t ngx_http_tenant_auth_none(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 static ngx_int_t ngx_http_tenant_auth_two(ngx_http_request_t *r,
@@ -206,7 +208,7 @@ ngx_http_tenant_auth_check(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
     switch (credential.tokens + credential.keys) {
 
     case 0:
-        return ctx->route->auth_mode == TG_AUTH_OPTIONAL
+        return ngx_http_tenant_auth_may_be_anonymous(ctx->route)
                ? NGX_OK
                : ngx_http_tenant_auth_none(r, ctx);
 
@@ -221,6 +223,15 @@ ngx_http_tenant_auth_check(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
     }
 
     return rc == NGX_OK ? ngx_http_tenant_auth_authorize(r, ctx) : rc;
+}
+
+
+/* Nobody has no scopes and no claims. */
+static ngx_uint_t
+ngx_http_tenant_auth_may_be_anonymous(const tg_route_t *route)
+{
+    return route->auth_mode == TG_AUTH_OPTIONAL && route->scopes.n == 0
+           && route->claims.n == 0;
 }
 
 
@@ -387,9 +398,6 @@ ngx_http_tenant_auth_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_str_value(conf->key_header, prev->key_header, "x-api-key");
     ngx_conf_merge_str_value(conf->key_query, prev->key_query, "");
-
-    conf->key_header_hash = ngx_hash_key(conf->key_header.data,
-                                         conf->key_header.len);
 
     if (conf->realm == NULL) {
         conf->realm = prev->realm;

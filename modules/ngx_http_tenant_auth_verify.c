@@ -90,6 +90,8 @@ ngx_http_tenant_auth_verify(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     ngx_http_tenant_bearer.data = tmcf->zone;
 
+    ngx_memzero(&request, sizeof(tg_bearer_request_t));
+
     tg_zone_enter(tmcf->zone, ngx_http_tenant_slot);
 
     request.block = ctx->block;

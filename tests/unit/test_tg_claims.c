@@ -346,7 +346,7 @@ test_scopes(void **state)
         { GOOD(",\"scp\":[]"), "" },
         { GOOD(",\"scope\":\"a\",\"scp\":[\"admin\"]"), "a" },
 
-        { GOOD(",\"scope\":[\"a\"]"), NULL },
+        { GOOD(",\"scope\":[\"a\"]"), "a" },
         { GOOD(",\"scope\":null"), NULL },
         { GOOD(",\"scope\":1"), NULL },
         { GOOD(",\"scope\":\"a\\tb\""), NULL },
@@ -356,6 +356,7 @@ test_scopes(void **state)
         { GOOD(",\"scope\":\"a\\\\b\""), NULL },
         { GOOD(",\"scope\":\"\xc3\xa9\""), NULL },
         { GOOD(",\"scp\":[\"a b\"]"), NULL },
+        { GOOD(",\"scope\":[[\"a\"]]"), NULL },
         { GOOD(",\"scp\":[\"\"]"), NULL },
         { GOOD(",\"scp\":[1]"), NULL },
         { GOOD(",\"scp\":{\"a\":true}"), NULL },
