@@ -254,7 +254,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
     SELECT CASE object
         WHEN 'api_keys'   THEN record - 'sha256'
-        WHEN 'api_tokens' THEN record - 'token_sha256'
+        WHEN 'api_tokens' THEN record - '{token_sha256,certificate_sha256}'::text[]
         WHEN 'issuers'    THEN CASE WHEN record ? 'keys'
             THEN jsonb_set(record, '{keys}', tiergate.redact_keys(record->'keys')) ELSE record END
         ELSE record END

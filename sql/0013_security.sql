@@ -27,9 +27,7 @@ GRANT USAGE ON SCHEMA tiergate_api TO tiergate_daemon;
 -- Admin.  Refusals, body_fields and the like belong to the migrations.
 
 GRANT SELECT ON ALL TABLES IN SCHEMA tiergate TO tiergate_admin;
-REVOKE SELECT ON tiergate.api_keys, tiergate.api_tokens, tiergate.idempotency_keys FROM tiergate_admin;
-GRANT SELECT (id, tenant, consumer, hint, scopes, expires_at, created_at, rotated_to)
-   ON tiergate.api_keys TO tiergate_admin;
+REVOKE SELECT ON tiergate.api_tokens, tiergate.idempotency_keys FROM tiergate_admin;
 GRANT SELECT (id, name, scope, tenant, gateway, certificate_sha256, certificate_subject, created_at,
               expires_at, revoked_at)
    ON tiergate.api_tokens TO tiergate_admin;
