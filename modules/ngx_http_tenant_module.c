@@ -14,6 +14,8 @@
 
 #include "ngx_http_tenant.h"
 
+#include "../lib/tg_host.h"
+
 #include <openssl/rand.h>
 
 
@@ -295,6 +297,7 @@ static ngx_int_t
 ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     ngx_http_tenant_loc_conf_t *tlcf, ngx_str_t *key)
 {
+    char              host[TG_HOST_SIZE];
     u_char           *end;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
@@ -305,6 +308,15 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     switch (tlcf->by) {
 
     case NGX_HTTP_TENANT_BY_HOST:
+        /* nginx has lowered it and cut port and dot off, but lets odd
+         * characters pass, which a wildcard would cover */
+        if (tg_host_normalize((char *) r->headers_in.server.data,
+                              r->headers_in.server.len, host, sizeof(host))
+            == -1)
+        {
+            return NGX_DECLINED;
+        }
+
         *key = r->headers_in.server;
         break;
 
@@ -320,7 +332,7 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
                     continue;
                 }
 
-                if (key->len) {
+                if (key->data) {
                     return NGX_DECLINED;    /* twice: which one is meant? */
                 }
 

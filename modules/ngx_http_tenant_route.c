@@ -14,6 +14,7 @@
 #include "../lib/tg_match.h"
 
 
+static ngx_uint_t ngx_http_tenant_hidden_dots(const ngx_str_t *path);
 static uint32_t ngx_http_tenant_method(ngx_http_request_t *r);
 static int ngx_http_tenant_header_value(void *data, const char *name,
     size_t name_len, const char **value, size_t *value_len);
@@ -59,6 +60,11 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 
     ngx_http_tenant_path(r, ctx, &path);
 
+    if (ngx_http_tenant_hidden_dots(&path)) {
+        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_BAD_REQUEST,
+                                      NULL);
+    }
+
     ngx_memzero(&request, sizeof(request));
     request.path = (char *) path.data;
     request.path_len = path.len;
@@ -90,6 +96,49 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
     ctx->route = tg_vec(ctx->block, ctx->block->routes, tg_route_t) + index;
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * Whether an upstream could find a dot segment that nginx has not: some cut
+ * parameters off each segment ("/public/..;/private"), some take "\" for "/".
+ * They would see another path than the one that was authorised.
+ */
+static ngx_uint_t
+ngx_http_tenant_hidden_dots(const ngx_str_t *path)
+{
+    u_char  *p, *last;
+    size_t   dots;
+
+    last = path->data + path->len;
+
+    if (ngx_strlchr(path->data, last, ';') == NULL
+        && ngx_strlchr(path->data, last, '\\') == NULL)
+    {
+        return 0;
+    }
+
+    for (p = path->data; p < last; p++) {
+
+        if (*p != '/' && *p != '\\') {
+            continue;
+        }
+
+        dots = 0;
+
+        while (p + dots + 1 < last && p[dots + 1] == '.') {
+            dots++;
+        }
+
+        if ((dots == 1 || dots == 2)
+            && (p + dots + 1 == last || p[dots + 1] == '/'
+                || p[dots + 1] == '\\' || p[dots + 1] == ';'))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -245,19 +294,15 @@ ngx_http_tenant_rewrite(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 }
 
 
-/* head and tail with exactly one slash between them, if tail is not empty. */
+/* head and tail with exactly one slash between them, if tail is not empty: the
+ * slash at the end of a path stays (Gateway API, ReplacePrefixMatch). */
 static ngx_int_t
 ngx_http_tenant_join(ngx_http_request_t *r, ngx_str_t head, ngx_str_t tail,
     ngx_str_t *path)
 {
     u_char  *p;
 
-    if (tail.len && tail.data[0] == '/') {
-        tail.data++;
-        tail.len--;
-    }
-
-    if (head.len && head.data[head.len - 1] == '/' && tail.len) {
+    if (tail.len && head.len && head.data[head.len - 1] == '/') {
         head.len--;
     }
 
@@ -269,11 +314,11 @@ ngx_http_tenant_join(ngx_http_request_t *r, ngx_str_t head, ngx_str_t tail,
     path->data = p;
     p = ngx_cpymem(p, head.data, head.len);
 
-    if (tail.len) {
+    if (tail.len && tail.data[0] != '/') {
         *p++ = '/';
-        p = ngx_cpymem(p, tail.data, tail.len);
     }
 
+    p = ngx_cpymem(p, tail.data, tail.len);
     path->len = p - path->data;
 
     return NGX_OK;
