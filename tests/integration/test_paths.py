@@ -89,25 +89,25 @@ def test_normalised_once_for_both(tenant, sent, got):
     assert reached.target in (got, got.removesuffix("?"))
 
 
-@pytest.mark.parametrize("sent", [
+LEAVES_THE_ROOT = ["/public/../..//private", "/../private", "/../../private", "/private/..%2f..%2fprivate"]
+
+
+@pytest.mark.parametrize("sent", LEAVES_THE_ROOT + [
     "/private", "/private/", "/private/x", "//private", "/./private", "/public/../private",
     "/public/./../private/x", "/public//../private", "/public/%2e%2e/private",
     "/public/%2E%2E/private", "/public/.%2e/private", "/public/%2e./private",
     "/public/..%2fprivate", "/public%2f..%2fprivate", "/public%2F%2e%2e%2Fprivate",
     "/%70rivate", "/%70%72%69%76%61%74%65", "/private%2fx", "/private%2f", "/private/%2e",
     "/private/../private", "/public/../public/../private", "/x/y/../../private",
-    "/private?x", "/private#x", "/private/..%2f..%2fprivate", "/public/x/../../private",
+    "/private?x", "/private#x", "/public/x/../../private",
     "/public/..//private", "/private//", "/private/./x", "/exact", "/%65xact", "//exact",
     "/exact?x", "/x/../exact", "/exact#",
-    "/public/../..//private", "/../private", "/../../private",
 ])
 def test_no_spelling_goes_past_the_guard(platform, tenant, sent):
     """Without a credential: 401 from the private route, or 400 for leaving the root."""
     platform.backend.clear()
     response = tenant.get(sent)
-    if sent.startswith("/.."):
-        assert response.status in (400, 401)
-    elif "/../.." in sent and "//private" in sent:
+    if sent in LEAVES_THE_ROOT:
         assert response.status in (400, 401)
     else:
         assert (response.status, response.problem) == (401, "no-credential"), response
@@ -166,8 +166,7 @@ def assert_safe(target):
     assert not re.search(r"//|/\.{1,2}(/|$)|%2f|%2e|%00|[\x00-\x20\x7f-\xff\\]", path, re.I), path
     decoded = urllib.parse.unquote_to_bytes(path)
     segments = [segment.split(b";")[0] for segment in decoded.replace(b"\\", b"/").split(b"/")]
-    if b"\\" not in decoded:
-        assert b".." not in segments and b"." not in segments, path
+    assert b".." not in segments and b"." not in segments, path
 
 
 @pytest.mark.parametrize("sent, got", [

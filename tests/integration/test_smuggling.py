@@ -20,6 +20,8 @@ def tenant(platform, gateway):
 
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: @HOST@\r\n\r\n"
+# Comes after each shape, so that the connection ends.
+LAST = b"GET /open/last HTTP/1.1\r\nHost: @HOST@\r\nConnection: close\r\n\r\n"
 
 
 def head(*lines, method=b"POST", target=b"/open", version=b"HTTP/1.1"):
@@ -119,15 +121,14 @@ SHAPES = {
 def test_nothing_is_smuggled(platform, tenant, name):
     backend = platform.backend
     backend.clear()
-    data = SHAPES[name].replace(b"@HOST@", tenant.host.encode())
-    responses = wire_exchange(tenant.gateway.address, data)
+    data = (SHAPES[name] + LAST).replace(b"@HOST@", tenant.host.encode())
+    responses = wire.exchange(tenant.gateway.address, data, [data.split(b" ")[0].decode()], 0.5)
     assert responses, "no answer at all"
     for response in responses:
-        assert response.status in (200, 400, 401, 404, 405, 411, 413, 417, 501, 505), response
+        assert response.status in (9, 200, 400, 401, 404, 405, 411, 413, 417, 501, 505), response
 
     seen = list(backend.seen)
-    assert all(s.target == "/open" for s in seen), seen
-    assert len(seen) <= 1
+    assert [s.target for s in seen] in ([], ["/open"], ["/open", "/open/last"], ["/open/last"]), seen
     for s in seen:
         names = [key.lower() for key, _ in s.headers]
         assert names.count("content-length") + names.count("transfer-encoding") <= 1
@@ -136,19 +137,6 @@ def test_nothing_is_smuggled(platform, tenant, name):
     # the kept connections to the backend are still in step
     for i in range(3):
         assert tenant.reached(f"/open/step{i}").target == f"/open/step{i}"
-
-
-def wire_exchange(address, data):
-    """As wire.exchange(), but a connection that is cut early is a fact, not a failure."""
-    with wire.Connection(address, 5) as connection:
-        responses = []
-        try:
-            connection.send(data)
-            connection.socket.shutdown(1)
-            while True:
-                responses.append(connection.response())
-        except (wire.Closed, OSError):
-            return responses
 
 
 def test_body_after_a_refusal_is_not_a_request(platform, tenant):

@@ -211,20 +211,23 @@ def request(address, method, target, headers=(), body=None, **more):
         return connection.request(method, target, pairs, body)
 
 
-def exchange(address, data, timeout=TIMEOUT):
-    """Sends raw bytes, ends the sending side, returns every response in order."""
+def exchange(address, data, methods=(), timeout=TIMEOUT):
+    """Sends raw bytes and returns every response until the peer closes or is silent
+    for the time-out.  methods: of the requests, where one is a HEAD."""
     responses = []
     with Connection(address, timeout) as connection:
         try:
             connection.send(data)
-            connection.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            pass        # refused before it was sent
         while True:
+            method = methods[len(responses)] if len(responses) < len(methods) else "GET"
             try:
-                responses.append(connection.response())
-            except Closed as closed:
-                assert not closed.seen, f"half a response: {closed.seen!r}"
+                responses.append(connection.response(method))
+            except (Closed, socket.timeout):
+                if connection.buffer:
+                    assert not responses and not connection.buffer.startswith(b"HTTP/"), connection.buffer
+                    return [Response(9, Headers([]), connection.buffer)]     # HTTP/0.9
                 return responses
 
 
