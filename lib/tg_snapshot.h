@@ -15,9 +15,9 @@
  *  2. The first member begins the hex form of SHA-256 over the digest of the
  *     line before and the rest of this line, so it covers all that is above it.
  *     The header has none: its digest is SHA-256 of the whole line.
- *  3. Only a BOOKMARK makes what is above it valid.  Up to the first one the
- *     file is the base: it is all good or good for nothing.  Damage further
- *     down costs what came after the last good BOOKMARK above it.
+ *  3. Only a BOOKMARK makes what is above it valid.  A file that was torn (its
+ *     last line is incomplete or wrong) is good up to the last BOOKMARK above
+ *     that; with damage anywhere else it is good for nothing.
  *  4. An object is what its last record says.
  *
  * The digest guards against torn and rotten files, not against somebody who can

@@ -46,6 +46,8 @@ typedef struct {
     ngx_http_tenant_reader_t  *reader;
     tg_snapshot_scan_t        *scan;
     tg_scan_result_t           result;
+    const char                *damage;          /* NULL: none found */
+    uint64_t                   damaged_at;      /* byte */
     size_t                     entry;           /* of the index, next */
     tg_text_t                  object;          /* its line */
     uint64_t                   started;         /* ms */

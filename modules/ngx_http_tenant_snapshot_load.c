@@ -49,6 +49,8 @@ ngx_http_tenant_snapshot_read(ngx_http_tenant_snapshot_phase_e phase,
     ngx_http_tenant_snapshot_t  *s = &ngx_http_tenant_snapshot;
 
     s->phase = phase;
+    s->damage = NULL;
+    s->damaged_at = 0;
     s->scan = tg_snapshot_scan_create();
     s->reader = ngx_http_tenant_reader_open(&s->path, 0, end,
                                             ngx_http_tenant_sync.log);
@@ -122,26 +124,24 @@ ngx_http_tenant_snapshot_foreign(const tg_scan_result_t *result)
 }
 
 
-/* All lines were read, or the first bad one was found. */
+/* good: all lines are, but perhaps a torn last one. */
 static void
-ngx_http_tenant_snapshot_scanned(const char *damage)
+ngx_http_tenant_snapshot_scanned(ngx_uint_t good)
 {
-    uint64_t                     offset;
     const char                  *foreign;
     ngx_http_tenant_snapshot_t  *s = &ngx_http_tenant_snapshot;
 
     tg_snapshot_scan_result(s->scan, &s->result);
-    offset = tg_snapshot_scan_offset(s->scan);
 
-    if (damage == NULL && offset < s->reader->offset) {
-        damage = "its last line is incomplete";
+    if (s->damage) {
+        ngx_http_tenant_sync.shared->file_failures++;
     }
 
-    if (!s->result.valid) {
-        ngx_http_tenant_sync.shared->file_failures++;
+    if (!good || !s->result.valid) {
         ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
                       "tenant: snapshot \"%V\" is refused, at byte %uL: %s",
-                      &s->path, offset, damage ? damage : "no BOOKMARK");
+                      &s->path, s->damaged_at,
+                      s->damage ? s->damage : "there is no BOOKMARK");
         ngx_http_tenant_snapshot_opened(0);
         return;
     }
@@ -156,12 +156,11 @@ ngx_http_tenant_snapshot_scanned(const char *damage)
         return;
     }
 
-    if (damage) {
-        ngx_http_tenant_sync.shared->file_failures++;
+    if (s->damage) {
         ngx_log_error(NGX_LOG_WARN, ngx_http_tenant_sync.log, 0,
-                      "tenant: snapshot \"%V\" is good up to revision %uL, byte "
-                      "%uL, the rest is ignored; at byte %uL: %s", &s->path,
-                      s->result.revision, s->result.size, offset, damage);
+                      "tenant: snapshot \"%V\" is torn at byte %uL: %s; taken "
+                      "up to byte %uL, revision %uL", &s->path, s->damaged_at,
+                      s->damage, s->result.size, s->result.revision);
     }
 
     if (!s->cold) {
@@ -180,10 +179,27 @@ ngx_http_tenant_snapshot_scanned(const char *damage)
 }
 
 
-/* Checks lines until the slice is over.  NGX_AGAIN: there are more; NGX_DONE:
- * scanned to the end; NGX_ERROR: *damage says why not. */
+/* A line that is damaged where the file ends was torn, and what is above it is
+ * good.  Where more lines follow somebody has been at the file: NGX_ERROR. */
 static ngx_int_t
-ngx_http_tenant_snapshot_scan(uint64_t until, const char **damage)
+ngx_http_tenant_snapshot_torn(const char *damage)
+{
+    size_t                       len;
+    const char                  *line;
+    ngx_http_tenant_snapshot_t  *s = &ngx_http_tenant_snapshot;
+
+    s->damage = damage;
+    s->damaged_at = tg_snapshot_scan_offset(s->scan);
+
+    return ngx_http_tenant_reader_line(s->reader, &line, &len) == NGX_DONE
+           ? NGX_DONE : NGX_ERROR;
+}
+
+
+/* Checks lines until the slice is over.  NGX_AGAIN: there are more; NGX_DONE: all
+ * is good, or was torn at the end; NGX_ERROR: not, s->damage says why. */
+static ngx_int_t
+ngx_http_tenant_snapshot_scan(uint64_t until)
 {
     size_t                       len;
     ngx_int_t                    rc;
@@ -196,11 +212,14 @@ ngx_http_tenant_snapshot_scan(uint64_t until, const char **damage)
         rc = ngx_http_tenant_reader_line(s->reader, &line, &len);
 
         if (rc == NGX_DONE) {
-            return NGX_DONE;
+            return tg_snapshot_scan_offset(s->scan) == s->reader->offset
+                   ? NGX_DONE
+                   : ngx_http_tenant_snapshot_torn("the last line is incomplete");
         }
 
         if (rc != NGX_OK) {
-            *damage = ngx_errno ? strerror(ngx_errno) : "a line is too long";
+            s->damaged_at = tg_snapshot_scan_offset(s->scan);
+            s->damage = ngx_errno ? strerror(ngx_errno) : "a line is too long";
             return NGX_ERROR;
         }
 
@@ -210,11 +229,11 @@ ngx_http_tenant_snapshot_scan(uint64_t until, const char **damage)
             break;
 
         case TG_SCAN_DAMAGED:
-            *damage = err.message;
-            return NGX_ERROR;
+            return ngx_http_tenant_snapshot_torn(err.message);
 
         default:
-            *damage = "no memory";
+            s->damaged_at = tg_snapshot_scan_offset(s->scan);
+            s->damage = "no memory";
             return NGX_ERROR;
         }
     }
@@ -403,7 +422,6 @@ ngx_http_tenant_snapshot_work(ngx_event_t *ev)
 {
     uint64_t                     until;
     ngx_int_t                    rc;
-    const char                  *damage;
     ngx_http_tenant_snapshot_t  *s = &ngx_http_tenant_snapshot;
 
     if (ngx_exiting) {
@@ -441,16 +459,15 @@ ngx_http_tenant_snapshot_work(ngx_event_t *ev)
         return;
     }
 
-    damage = NULL;
-    rc = ngx_http_tenant_snapshot_scan(until, &damage);
+    rc = ngx_http_tenant_snapshot_scan(until);
 
     if (rc == NGX_AGAIN) {
         ngx_http_tenant_snapshot_continue();
 
     } else if (s->phase == NGX_HTTP_TENANT_SNAPSHOT_SCAN) {
-        ngx_http_tenant_snapshot_scanned(damage);
+        ngx_http_tenant_snapshot_scanned(rc == NGX_DONE);
 
     } else {
-        ngx_http_tenant_snapshot_indexed(rc == NGX_DONE);
+        ngx_http_tenant_snapshot_indexed(rc == NGX_DONE && !s->damage);
     }
 }
