@@ -577,7 +577,7 @@ BEGIN
                     format('route "%s" names upstream "%s", which its tenant does not have', NEW.name, b->>'upstream'),
                     'make the upstream first');
             END IF;
-            IF NOT b ? 'weight' THEN
+            IF b->>'weight' IS NULL THEN
                 NEW.backends := jsonb_set(NEW.backends, ARRAY[nth::text, 'weight'], '1');
                 total := total + 1;
             ELSE
