@@ -102,8 +102,9 @@ def change_quota(stack, host, key):
     say("psql> SELECT tiergate.set_quota('shop', requests => 4242, per => '1 minute', burst => 4000);")
     say(f"from commit to the first request held to it: {max(0.0, seen['at'] - committed) * 1000:.1f} ms, no reload")
     say("audited in the same transaction:")
-    say(stack.psql_table("SELECT at::time(3), role, actor, table_name, op, new->>'limit' AS limit"
-                         " FROM tiergate.audit WHERE tenant = 'shop' AND table_name = 'quotas' ORDER BY id DESC LIMIT 1;"))
+    say(stack.psql_table("SELECT at::time(3), db_role, action, object, name, old->>'requests' AS old,"
+                         " new->>'requests' AS new FROM tiergate.audit"
+                         " WHERE tenant = 'shop' AND object = 'quotas' ORDER BY id DESC LIMIT 1;"))
 
 
 def open_websocket(stack, host, key):
@@ -137,11 +138,9 @@ def usage(stack):
     """The usage is reported each second: waits until the last request above is in."""
     query = "SELECT coalesce(sum(requests), 0) FROM tiergate.usage WHERE tenant = 'bank'"
     until("the usage report", lambda: int(stack.psql(query)) >= 5)
-    say(stack.psql_table(
-        "SELECT tenant, route, sum(requests) AS requests, sum(status_2xx) AS ok, sum(denied) AS denied,"
-        " sum(throttled) AS throttled, sum(bytes_out) AS bytes_out"
-        " FROM tiergate.usage GROUP BY tenant, route ORDER BY tenant, route;"))
-    say(stack.psql_table("SELECT * FROM tiergate.quota_status ORDER BY tenant;"))
+    say(stack.psql_table("SELECT * FROM tiergate.usage_summary ORDER BY tenant, route;"))
+    say(stack.psql_table("SELECT tenant, quota, metric, \"limit\", per, used, remaining, throttled"
+                         " FROM tiergate.quota_status ORDER BY tenant;"))
 
 
 def main_job(stack):

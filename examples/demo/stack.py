@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The processes of the demo: a private PostgreSQL, tenantd, a gateway. All end with it."""
 
+import grp
 import http.client
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -94,6 +96,7 @@ class Stack:
         here = os.path.dirname(os.path.realpath(__file__))
         values = {"DIR": self.dir, "SOCKET": self.socket, "DATABASE": self.database, "PORT": str(self.port),
                   "ADMIN_PORT": str(self.admin_port), "ROOT": ROOT,
+                  "USER": f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}",
                   "MODULE": f"{BUILD}/modules/ngx_http_tenant_module.so"}
         for name in ("tenantd.ini", "nginx.conf"):
             with open(f"{here}/{name}.in", encoding="utf-8") as template:
