@@ -145,7 +145,7 @@ def usage(stack):
 
 def main_job(stack):
     port = backend.start()
-    issuers = {name: Issuer(stack.dir, f"https://id.{name}.example") for name in ("shop", "bank")}
+    issuers = {name: Issuer(f"{stack.dir}/{name}.pem", f"https://id.{name}.example") for name in ("shop", "bank")}
 
     title("Two entry-tier tenants, onboarded over REST")
     shop_key = onboard(stack, "shop", SHOP, port, issuers["shop"])

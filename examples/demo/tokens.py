@@ -27,9 +27,10 @@ def integers(der):
 
 
 class Issuer:
-    def __init__(self, directory, url):
+    def __init__(self, key, url):
+        """Makes a key and keeps it in the file key."""
         self.url = url
-        self.key = f"{directory}/issuer.pem"
+        self.key = key
         openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key)
         point = openssl("ec", "-in", self.key, "-pubout", "-outform", "DER")[-64:]
         self.jwks = {"keys": [{"kty": "EC", "crv": "P-256", "kid": "demo", "alg": "ES256",
