@@ -269,6 +269,11 @@ ngx_http_tenant_usage_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    /* a leader's own report, and its timers, must be out of the way of the last
+     * one; the sync module's turn to end would come after this */
+
+    ngx_http_tenant_sync_stop();
+
     /* under the lock, so that of two that end at once one sees the other gone */
 
     ngx_http_tenant_shared_lock(tscf);
