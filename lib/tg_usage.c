@@ -125,7 +125,7 @@ tg_report_array(tg_text_t *text, const char *name, const uint64_t *values,
 
 void
 tg_report_counters(tg_report_t *report, const char *tenant, const char *route,
-    const tg_counters_t *shared)
+    uint64_t id, const tg_counters_t *shared)
 {
     uint64_t        requests;
     tg_text_t      *text = &report->counters;
@@ -142,6 +142,7 @@ tg_report_counters(tg_report_t *report, const char *tenant, const char *route,
     tg_text_json(text, tenant, strlen(tenant));
     tg_text_str(text, ",\"route\":");
     tg_text_json(text, route, strlen(route));
+    tg_report_member(text, ",\"id\":", id);
     tg_report_member(text, ",\"requests\":", requests);
     tg_report_array(text, ",\"status\":", counters.status, 5);
     tg_report_member(text, ",\"denied\":", counters.denied);

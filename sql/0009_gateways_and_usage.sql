@@ -123,9 +123,10 @@ CREATE TABLE tiergate.usage_counters (
     boot     text        NOT NULL COLLATE "C",
     tenant   text        NOT NULL COLLATE "C",
     route    text        NOT NULL COLLATE "C",
+    object   bigint      NOT NULL,
     counters bigint[]    NOT NULL,
     at       timestamptz NOT NULL,
-    PRIMARY KEY (gateway, boot, tenant, route)
+    PRIMARY KEY (gateway, boot, tenant, route, object)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE  tiergate.usage_counters          IS 'Highest counters seen of each gateway, from which usage is the difference';
@@ -133,6 +134,7 @@ COMMENT ON COLUMN tiergate.usage_counters.gateway  IS 'Gateway';
 COMMENT ON COLUMN tiergate.usage_counters.boot     IS 'Life of its shared memory';
 COMMENT ON COLUMN tiergate.usage_counters.tenant   IS 'Tenant';
 COMMENT ON COLUMN tiergate.usage_counters.route    IS 'Route; empty for requests that matched none';
+COMMENT ON COLUMN tiergate.usage_counters.object   IS 'Id of the route, or of the tenant: a new one of an old name counts from zero';
 COMMENT ON COLUMN tiergate.usage_counters.counters IS 'requests, 5 status classes, denied, throttled, bytes in and out, latency_us, 12 of latency';
 COMMENT ON COLUMN tiergate.usage_counters.at       IS 'When they were last reported';
 
@@ -287,28 +289,31 @@ BEGIN
 
     WITH given AS MATERIALIZED (
         SELECT c.value->>'tenant' AS tenant, coalesce(c.value->>'route', '') AS route,
+               coalesce((c.value->>'id')::bigint, 0) AS object,
                tiergate.report_counters(c.value) AS counters
           FROM jsonb_array_elements(coalesce(report->'counters', '[]')) c
     ), risen AS MATERIALIZED (
-        SELECT g.tenant, g.route, g.counters, tiergate.rise(k.counters, g.counters) AS rise
+        SELECT g.tenant, g.route, g.object, g.counters, tiergate.rise(k.counters, g.counters) AS rise
           FROM given g
           LEFT JOIN tiergate.usage_counters k
                  ON k.gateway = record_usage.gateway AND k.boot = life
-                AND k.tenant = g.tenant AND k.route = g.route
+                AND k.tenant = g.tenant AND k.route = g.route AND k.object = g.object
          WHERE cardinality(g.counters) = 23
     ), kept AS (
-        INSERT INTO tiergate.usage_counters AS k (gateway, boot, tenant, route, counters, at)
-        SELECT record_usage.gateway, life, r.tenant, r.route, r.counters, now() FROM risen r
-            ON CONFLICT (gateway, boot, tenant, route) DO UPDATE
+        INSERT INTO tiergate.usage_counters AS k (gateway, boot, tenant, route, object, counters, at)
+        SELECT record_usage.gateway, life, r.tenant, r.route, r.object, r.counters, now() FROM risen r
+            ON CONFLICT (gateway, boot, tenant, route, object) DO UPDATE
            SET counters = tiergate.highest(k.counters, EXCLUDED.counters), at = EXCLUDED.at
     )
     INSERT INTO tiergate.usage AS u
         (minute, tenant, route, gateway, requests, status_1xx, status_2xx, status_3xx, status_4xx, status_5xx,
          denied, throttled, bytes_in, bytes_out, latency_us, latency)
-    SELECT stamp, r.tenant, r.route, record_usage.gateway, r.rise[1], r.rise[2], r.rise[3], r.rise[4],
-           r.rise[5], r.rise[6], r.rise[7], r.rise[8], r.rise[9], r.rise[10], r.rise[11], r.rise[12:23]
+    SELECT stamp, r.tenant, r.route, record_usage.gateway, sum(r.rise[1]), sum(r.rise[2]), sum(r.rise[3]),
+           sum(r.rise[4]), sum(r.rise[5]), sum(r.rise[6]), sum(r.rise[7]), sum(r.rise[8]), sum(r.rise[9]),
+           sum(r.rise[10]), sum(r.rise[11]), tiergate.total(r.rise[12:23])
       FROM risen r
      WHERE EXISTS (SELECT FROM unnest(r.rise) n WHERE n > 0)
+     GROUP BY r.tenant, r.route
         ON CONFLICT (tenant, minute, route, gateway) DO UPDATE SET
            requests   = u.requests   + EXCLUDED.requests,
            status_1xx = u.status_1xx + EXCLUDED.status_1xx,
