@@ -302,13 +302,17 @@ tg_result_refused(tg_quota_result_t *result, const tg_charge_t *charge)
 
 /* The one with the least left. */
 static void
-tg_result_admitted(tg_quota_result_t *result, const tg_charge_t *charge)
+tg_result_admitted(const tg_quota_set_t *set, tg_quota_result_t *result,
+    const tg_charge_t *charge)
 {
     uint64_t  remaining;
 
-    if (charge->meter.quota->metric != TG_METRIC_REQUESTS
-        || charge->meter.quota->dry_run)
-    {
+    if (charge->meter.quota->metric == TG_METRIC_CONCURRENCY) {
+        result->held[result->held_n++] = tg_charge_counter(set, charge);
+        return;
+    }
+
+    if (charge->meter.quota->dry_run) {
         return;
     }
 
@@ -377,7 +381,7 @@ tg_quota_check(const tg_quota_set_t *set, tg_pin_t *pin,
 
             if (charge->meter.quota->dry_run) {
                 result->dry_run++;
-                continue;
+                rc = 1;
             }
         }
 
@@ -385,7 +389,9 @@ tg_quota_check(const tg_quota_set_t *set, tg_pin_t *pin,
             break;
         }
 
-        tg_result_admitted(result, charge);
+        if (charge->charged) {
+            tg_result_admitted(set, result, charge);
+        }
     }
 
     if (i == set->n) {
@@ -404,6 +410,16 @@ tg_quota_check(const tg_quota_set_t *set, tg_pin_t *pin,
     tg_result_refused(result, charge);
 
     return TG_QUOTA_REFUSED;
+}
+
+
+void
+tg_quota_release(tg_zone_t *zone, tg_pin_t *pin, const uint64_t *held,
+    uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        tg_zone_release(zone, pin, held[i]);
+    }
 }
 
 

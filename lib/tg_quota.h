@@ -92,6 +92,10 @@ typedef struct {
     uint64_t           reset_s;     /* until all of it is there again */
     uint64_t           retry_s;     /* of what refused; at least 1 */
     uint32_t           dry_run;     /* quotas that would have refused */
+
+    /* What the pin holds by this, for tg_quota_release(). */
+    uint32_t           held_n;
+    uint64_t           held[TG_PIN_HOLDS];
 } tg_quota_result_t;
 
 /* Hash of a consumer's name, never 0.  Stable over restarts: it is saved. */
@@ -117,6 +121,10 @@ void tg_quota_select(tg_quota_set_t *set, tg_zone_t *zone,
  */
 tg_quota_verdict_e tg_quota_check(const tg_quota_set_t *set, tg_pin_t *pin,
     const tg_quota_now_t *now, tg_quota_result_t *result);
+
+/* Gives back what a check has held, before the pin ends. */
+void tg_quota_release(tg_zone_t *zone, tg_pin_t *pin, const uint64_t *held,
+    uint32_t n);
 
 /* Counts a body that broke a quota of body_size. */
 void tg_quota_count_body(const tg_quota_set_t *set, const tg_quota_t *quota);

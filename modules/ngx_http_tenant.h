@@ -106,6 +106,9 @@ typedef struct {
     ngx_str_t            ratelimit_policy;  /* headers of the response */
     ngx_str_t            ratelimit;
     tg_pin_t            *hold_pin;      /* for quotas that find no room in pin */
+    uint64_t            *held;          /* counters of requests in flight */
+    ngx_uint_t           held_n;
+    off_t                sent;          /* bytes of the body, while any are */
     const tg_quota_t    *body_quota;    /* that a chunked body is held to */
     ngx_buf_t           *problem;       /* that replaces the page for it */
 

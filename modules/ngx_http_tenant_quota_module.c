@@ -9,8 +9,10 @@
  *  2. Only the main request is charged, once: ctx->charged outlives internal
  *     redirects.  The upstream is chosen before, so that a request which nobody
  *     could serve is not charged either.
- *  3. Requests in flight are held by the pins of the request's context; they are
- *     given back when its pool goes, or when the worker is found dead.
+ *  3. Requests in flight are held by the pins of the request's context, until the
+ *     last byte of the response is about to be written: a client that has read
+ *     it may send the next one.  What ends otherwise gives them back when its
+ *     pool goes, or when the worker is found dead.
  *  4. A refusal ends the request, which may be freed by then: nothing is done
  *     with it afterwards.
  *  5. The headers are added by a filter: they come with errors of the upstream,
@@ -47,6 +49,12 @@ static ngx_int_t ngx_http_tenant_quota_charge(ngx_http_request_t *r,
 static tg_pin_t *ngx_http_tenant_quota_pin(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set);
 static void ngx_http_tenant_quota_cleanup(void *data);
+static ngx_int_t ngx_http_tenant_quota_hold(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, const tg_quota_result_t *result);
+static void ngx_http_tenant_quota_give_back(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
+static ngx_uint_t ngx_http_tenant_quota_is_last(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, ngx_chain_t *in);
 static ngx_int_t ngx_http_tenant_quota_headers(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set,
     const tg_quota_now_t *now, const tg_quota_result_t *result);
@@ -221,7 +229,7 @@ ngx_http_tenant_quota_decide(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
 
 static void
-ngx_http_tenant_quota_now(tg_quota_now_t *now)
+ngx_http_tenant_quota_clock(tg_quota_now_t *now)
 {
     struct timespec  ts;
 
@@ -243,7 +251,7 @@ ngx_http_tenant_quota_charge(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     tg_quota_result_t    result;
     tg_quota_verdict_e   verdict;
 
-    ngx_http_tenant_quota_now(&now);
+    ngx_http_tenant_quota_clock(&now);
 
     pin = ngx_http_tenant_quota_pin(r, ctx, set);
 
@@ -266,6 +274,12 @@ ngx_http_tenant_quota_charge(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
         return ngx_http_tenant_quota_refuse(r, ctx, set, &now, &result);
     }
 
+    if (result.held_n
+        && ngx_http_tenant_quota_hold(r, ctx, &result) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (qlcf->headers
         && ngx_http_tenant_quota_headers(r, ctx, set, &now, &result) != NGX_OK)
     {
@@ -273,6 +287,38 @@ ngx_http_tenant_quota_charge(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_tenant_quota_hold(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    const tg_quota_result_t *result)
+{
+    ctx->held = ngx_palloc(r->pool, result->held_n * sizeof(uint64_t));
+    if (ctx->held == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(ctx->held, result->held, result->held_n * sizeof(uint64_t));
+    ctx->held_n = result->held_n;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_tenant_quota_give_back(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx)
+{
+    ngx_http_tenant_main_conf_t  *tmcf;
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+
+    tg_quota_release(tmcf->zone, ctx->hold_pin ? ctx->hold_pin : ctx->pin,
+                     ctx->held, ctx->held_n);
+    ctx->held_n = 0;
+
+    ngx_http_tenant_balancer_forget(r, ctx);
 }
 
 
@@ -653,6 +699,27 @@ ngx_http_tenant_quota_body_was_cut(ngx_http_request_t *r,
 }
 
 
+/* What is about to be written ends the response.  A body of known length is
+ * whole for its reader before nginx marks its end. */
+static ngx_uint_t
+ngx_http_tenant_quota_is_last(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_chain_t *in)
+{
+    for ( /* void */ ; in; in = in->next) {
+        if (in->buf->last_buf) {
+            return 1;
+        }
+
+        if (!ngx_buf_special(in->buf)) {
+            ctx->sent += ngx_buf_size(in->buf);
+        }
+    }
+
+    return r->headers_out.content_length_n >= 0
+           && ctx->sent >= r->headers_out.content_length_n;
+}
+
+
 static ngx_int_t
 ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
 {
@@ -667,6 +734,14 @@ ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
 
     if (ctx == NULL || !ctx->charged || ctx->refusal) {
         return ngx_http_next_header_filter(r);
+    }
+
+    if ((ctx->held_n || ctx->circuit)
+        && (r->header_only || r->headers_out.content_length_n == 0
+            || r->headers_out.status == NGX_HTTP_NO_CONTENT
+            || r->headers_out.status == NGX_HTTP_NOT_MODIFIED))
+    {
+        ngx_http_tenant_quota_give_back(r, ctx);
     }
 
     if (r->headers_out.status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE
@@ -706,6 +781,12 @@ ngx_http_tenant_quota_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_tenant_module);
+
+    if (ctx && (ctx->held_n || ctx->circuit)
+        && ngx_http_tenant_quota_is_last(r, ctx, in))
+    {
+        ngx_http_tenant_quota_give_back(r, ctx);
+    }
 
     if (ctx == NULL || !ctx->body_refused) {
         return ngx_http_next_body_filter(r, in);

@@ -609,12 +609,24 @@ test_concurrency(void **state)
     assert_int_equal(state_of(f, 0)->word, 2);
     assert_int_equal(state_of(f, 0)->throttled, 1);
 
+    assert_int_equal(result.held_n, 0);
+
     tg_zone_unpin(f->zone, f->slot, second);
     assert_int_equal(state_of(f, 0)->word, 1);
     assert_int_equal(check_as(f, 0, "", &result), TG_QUOTA_OK);
     assert_int_equal(check_as(f, 0, "", &result), TG_QUOTA_REFUSED);
     tg_zone_unpin(f->zone, f->slot, f->pin);
     tg_zone_unpin(f->zone, f->slot, first);
+    assert_int_equal(state_of(f, 0)->word, 0);
+
+    /* given back before the pin ends; the second time is nothing */
+    f->pin = tg_zone_pin(f->zone, f->slot, f->block);
+    assert_int_equal(check_as(f, 0, "", &result), TG_QUOTA_OK);
+    assert_int_equal(result.held_n, 1);
+    tg_quota_release(f->zone, f->pin, result.held, result.held_n);
+    assert_int_equal(state_of(f, 0)->word, 0);
+    tg_quota_release(f->zone, f->pin, result.held, result.held_n);
+    tg_zone_unpin(f->zone, f->slot, f->pin);
     assert_int_equal(state_of(f, 0)->word, 0);
 }
 
@@ -791,6 +803,7 @@ test_dry_run(void **state)
         f->pin = tg_zone_pin(f->zone, f->slot, f->block);
         assert_int_equal(check_as(f, 0, "", &result), TG_QUOTA_OK);
         assert_int_equal(result.dry_run, i < 2 ? 0 : 2);
+        assert_int_equal(result.held_n, 1);
         assert_string_equal(tg_str(f->block, result.quota->name), "real");
     }
 
