@@ -66,6 +66,9 @@
 /* One request is held to at most this many quotas. */
 #define TG_MAX_REQUEST_QUOTAS  16
 
+/* Of them, of concurrency: what a pin can hold. */
+#define TG_MAX_REQUEST_HOLDS   6
+
 /* Buckets of a quota that counts per consumer; more share one bucket. */
 #define TG_QUOTA_KEYS  256
 

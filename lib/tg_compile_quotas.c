@@ -230,26 +230,35 @@ tgc_compare_quotas(const void *a, const void *b, void *data)
 }
 
 
-/* How many of a sorted list can meet in one request. */
+/* How many of a sorted list can meet in one request; concurrency: of these. */
 static size_t
-tgc_meeting(const tg_quota_t *quota, const uint32_t *list, size_t n)
+tgc_meeting(const tg_quota_t *quota, const uint32_t *list, size_t n,
+    int concurrency)
 {
-    size_t  all, same, most;
+    size_t             all, same, most;
+    uint32_t           consumer;
+    const tg_quota_t  *q;
 
-    for (all = 0; all < n && quota[list[all]].consumer.off == 0; all++) {
-        /* void */
-    }
-
+    all = 0;
     same = 0;
     most = 0;
+    consumer = 0;
 
-    for (size_t i = all; i < n; i++) {
-        same = i > all && quota[list[i]].consumer.off
-                          == quota[list[i - 1]].consumer.off ? same + 1 : 1;
+    for (size_t i = 0; i < n; i++) {
+        q = &quota[list[i]];
 
-        if (same > most) {
-            most = same;
+        if (concurrency && q->metric != TG_METRIC_CONCURRENCY) {
+            continue;
         }
+
+        if (q->consumer.off == 0) {
+            all++;
+            continue;
+        }
+
+        same = q->consumer.off == consumer ? same + 1 : 1;
+        consumer = q->consumer.off;
+        most = same > most ? same : most;
     }
 
     return all + most;
@@ -292,9 +301,15 @@ tgc_attach(tg_compiler_t *c, tg_vec_t vec, tg_route_t *route, uint32_t index,
 
     qsort_r(list, n, sizeof(uint32_t), tgc_compare_quotas, &order);
 
-    if (tgc_meeting(order.quota, list, n) > TG_MAX_REQUEST_QUOTAS) {
+    if (tgc_meeting(order.quota, list, n, 0) > TG_MAX_REQUEST_QUOTAS) {
         return tgc_fail(c, "", "more than %d apply to one request of route "
                         "\"%s\"", TG_MAX_REQUEST_QUOTAS,
+                        (char *) c->mem + route->name.off);
+    }
+
+    if (tgc_meeting(order.quota, list, n, 1) > TG_MAX_REQUEST_HOLDS) {
+        return tgc_fail(c, "", "more than %d of concurrency apply to one "
+                        "request of route \"%s\"", TG_MAX_REQUEST_HOLDS,
                         (char *) c->mem + route->name.off);
     }
 

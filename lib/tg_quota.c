@@ -4,7 +4,8 @@
 
 #include "tg_quota_internal.h"
 
-#define TG_QUOTA_UNHELD  UINT64_MAX
+_Static_assert(TG_MAX_REQUEST_HOLDS <= TG_PIN_HOLDS,
+               "a pin must hold all that a request may");
 
 /* One quota of a set, while it is decided. */
 typedef struct {

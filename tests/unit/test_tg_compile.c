@@ -1018,6 +1018,9 @@ test_meeting_quotas(void **state)
     static const char  of_one[] =
         "{'id':%zu,'name':'c%zu','scope':'consumer','consumer':'mobile',"
         "'metric':'body_size','limit':%zu}";
+    static const char  in_flight[] =
+        "{'id':%zu,'name':'f%zu','scope':'tenant','metric':'concurrency',"
+        "'limit':%zu}";
 
     (void) state;
 
@@ -1037,6 +1040,16 @@ test_meeting_quotas(void **state)
 
     put(json, "/quotas", many(TG_MAX_REQUEST_QUOTAS + 1, of_one));
     assert_null(tg_compile_json(json, TG_KIND_TENANT, NULL, &err));
+
+    /* and of them at most six of concurrency */
+    put(json, "/quotas", many(TG_MAX_REQUEST_HOLDS, in_flight));
+    block = tg_compile_json(json, TG_KIND_TENANT, NULL, &err);
+    assert_non_null(block);
+    tg_compile_free(block);
+
+    put(json, "/quotas", many(TG_MAX_REQUEST_HOLDS + 1, in_flight));
+    assert_null(tg_compile_json(json, TG_KIND_TENANT, NULL, &err));
+    assert_string_equal(err.pointer, "/quotas");
     json_decref(json);
 }
 
