@@ -425,6 +425,10 @@ tg_claims_has_scope(const char *scopes, size_t len, const char *scope, size_t n)
     const char  *space;
     size_t       word;
 
+    if (len == 0) {     /* and scopes may be NULL */
+        return 0;
+    }
+
     for ( ;; ) {
         space = memchr(scopes, ' ', len);
         word = space != NULL ? (size_t) (space - scopes) : len;

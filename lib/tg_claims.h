@@ -60,8 +60,8 @@ int tg_claims_audience(const json_t *claims, const tg_block_t *block,
 int tg_claims_match(const json_t *claims, const tg_block_t *block,
     const tg_claim_match_t *match);
 
-/* 1: each of needed (tg_ref_t in block) is a word of scopes.  Otherwise the
- * first that is missing is in *missing (may be NULL). */
+/* 1: each of needed (tg_ref_t in block) is a word of scopes, which may be NULL if
+ * len is 0.  Otherwise the first that is missing is in *missing (may be NULL). */
 int tg_claims_has_scopes(const char *scopes, size_t len,
     const tg_block_t *block, tg_vec_t needed, tg_ref_t *missing);
 

@@ -304,7 +304,10 @@ ngx_http_tenant_problem_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
         b->last = ngx_http_tenant_json_str(b->last, "route", &route);
     }
 
-    b->last = ngx_cpymem(b->last, more->members.data, more->members.len);
+    if (more->members.len) {
+        b->last = ngx_cpymem(b->last, more->members.data, more->members.len);
+    }
+
     *b->last++ = '}';
     *b->last++ = LF;
 

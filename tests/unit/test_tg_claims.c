@@ -472,6 +472,21 @@ test_has_scopes(void **state)
 
 
 static void
+test_no_scopes(void **state)
+{
+    (void) state;
+
+    reset("");
+    assert_int_equal(tg_claims_has_scopes(NULL, 0, &image.block, list(""),
+                                          NULL), 1);
+    assert_int_equal(tg_claims_has_scopes(NULL, 0, &image.block, list("a"),
+                                          NULL), 0);
+    assert_int_equal(tg_claims_has_scopes("a ", 2, &image.block, list("b"),
+                                          NULL), 0);
+}
+
+
+static void
 test_match(void **state)
 {
     size_t            i;
@@ -535,6 +550,7 @@ main(void)
         cmocka_unit_test(test_scopes),
         cmocka_unit_test(test_scopes_bound),
         cmocka_unit_test(test_has_scopes),
+        cmocka_unit_test(test_no_scopes),
         cmocka_unit_test(test_match),
     };
 
