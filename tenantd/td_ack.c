@@ -36,7 +36,7 @@ typedef struct td_ack_lane_s {
 
 struct td_ack_s {
     td_daemon_t                        *daemon;
-    TAILQ_HEAD(, td_ack_lane_s)         lanes;
+    TAILQ_HEAD(td_ack_lanes_s, td_ack_lane_s)         lanes;
 };
 
 

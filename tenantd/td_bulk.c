@@ -98,9 +98,7 @@ td_bulk_submit(td_bulk_t *bulk, td_pool_t *pool)
     td_job_reset(&bulk->job);
     td_job_step(&bulk->job, TD_SQL_BEGIN_SNAPSHOT);
 
-    step = td_job_step(&bulk->job, TD_SQL_WATCH_STATE);
-    step->param[0] = "0";
-    step->param[1] = "0";
+    td_job_step(&bulk->job, TD_SQL_REGISTRY_STATE);
 
     if (bulk->since == 0) {
         step = td_job_step(&bulk->job, TD_SQL_WATCH_LIST);
@@ -160,7 +158,7 @@ td_bulk_result(td_job_t *job, unsigned step, PGresult *result)
 
     switch (job->step[step].statement) {
 
-    case TD_SQL_WATCH_STATE:
+    case TD_SQL_REGISTRY_STATE:
         bulk->revision = atoll(PQgetvalue(result, 0, 1));
         break;
 

@@ -45,8 +45,8 @@ struct td_curl_s {
     const td_config_t                  *config;
     CURLM                              *multi;
     struct event                       *timer;
-    TAILQ_HEAD(, td_fetch_s)            fetches;
-    TAILQ_HEAD(, td_curl_socket_s)      sockets;
+    TAILQ_HEAD(td_fetches_s, td_fetch_s)            fetches;
+    TAILQ_HEAD(td_curl_sockets_s, td_curl_socket_s)      sockets;
 };
 
 

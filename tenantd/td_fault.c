@@ -100,10 +100,13 @@ td_fault_of_error(const PGresult *error, const char *id)
         return td_fault_refusal(error, sqlstate);
     }
 
-    for (i = 0; strncmp(sqlstate, td_faults[i].sqlstate,
-                        strlen(td_faults[i].sqlstate)) != 0; i++)
+    i = 0;
+
+    /* the last one fits */
+    while (strncmp(sqlstate, td_faults[i].sqlstate,
+                   strlen(td_faults[i].sqlstate)) != 0)
     {
-        /* the last one fits */
+        i++;
     }
 
     td_log(td_faults[i].level, "database", "request %s: %s: %s (%s)", id,

@@ -35,7 +35,6 @@ struct td_feed_s {
     /* of the read under way */
     char              state_registry[40];
     int64_t           state_revision;
-    int64_t           state_oldest;
     int               flooded;
     int               rows;
     int64_t           newest;       /* highest revision among the rows */
@@ -46,39 +45,28 @@ static void
 td_feed_read(td_feed_t *feed)
 {
     char          since[TD_FEED_NUMBER], most[TD_FEED_NUMBER];
-    unsigned      n;
-    td_pg_step_t  step[4];
+    td_pg_step_t  step;
 
     if (td_pg_state(feed->pg) != TD_PG_IDLE) {
         feed->dirty = 1;
         return;
     }
 
-    memset(step, 0, sizeof(step));
+    memset(&step, 0, sizeof(step));
     snprintf(since, sizeof(since), "%lld",
              feed->known ? (long long) td_ring_end(feed->ring) : -1LL);
     snprintf(most, sizeof(most), "%d", TD_FEED_MOST);
 
-    n = 0;
-    step[n++].statement = TD_SQL_BEGIN_SNAPSHOT;
-    step[n].statement = TD_SQL_WATCH_STATE;
-    step[n].param[0] = since;
-    step[n++].param[1] = most;
-
-    if (feed->known) {
-        step[n].statement = TD_SQL_WATCH_FEED;
-        step[n].param[0] = since;
-        step[n++].param[1] = most;
-    }
-
-    step[n++].statement = TD_SQL_COMMIT;
+    step.statement = TD_SQL_WATCH_READ;
+    step.param[0] = since;
+    step.param[1] = most;
 
     feed->dirty = 0;
     feed->reading = 1;
     feed->rows = 0;
     feed->newest = 0;
     feed->since = td_now();
-    td_pg_run(feed->pg, step, n);
+    td_pg_run(feed->pg, &step, 1);
 }
 
 
@@ -125,43 +113,41 @@ td_feed_line(const PGresult *result, int row)
 }
 
 
+/* The first row is the registry's state, see tiergate.watch_read(). */
 static void
-td_feed_take_rows(td_feed_t *feed, const PGresult *result)
+td_feed_take_state(td_feed_t *feed, const PGresult *result)
+{
+    feed->state_revision = atoll(PQgetvalue(result, 0, TD_FEED_REVISION));
+    feed->flooded = PQgetvalue(result, 0, TD_FEED_SHARED)[0] == 't';
+    snprintf(feed->state_registry, sizeof(feed->state_registry), "%s",
+             PQgetvalue(result, 0, TD_FEED_NAME));
+}
+
+
+static void
+td_feed_on_result(td_pg_t *pg, unsigned step, PGresult *result, void *data)
 {
     int         i;
+    td_feed_t  *feed = data;
     td_line_t  *line;
 
-    feed->rows = PQntuples(result);
+    (void) pg;
+    (void) step;
 
-    for (i = 0; i < feed->rows; i++) {
+    if (PQntuples(result) == 0) {
+        return;     /* of LISTEN */
+    }
+
+    td_feed_take_state(feed, result);
+    feed->rows = PQntuples(result) - 1;
+
+    for (i = 1; i <= feed->rows; i++) {
         feed->newest = atoll(PQgetvalue(result, i, TD_FEED_REVISION));
         line = td_feed_line(result, i);
 
         if (line != NULL) {
             td_ring_add(feed->ring, line);
         }
-    }
-}
-
-
-/* Steps are told apart by their results, for COMMIT has none. */
-static void
-td_feed_on_result(td_pg_t *pg, unsigned step, PGresult *result, void *data)
-{
-    td_feed_t  *feed = data;
-
-    (void) pg;
-
-    if (step == 1 && PQntuples(result) == 1) {
-        snprintf(feed->state_registry, sizeof(feed->state_registry), "%s",
-                 PQgetvalue(result, 0, 0));
-        feed->state_revision = atoll(PQgetvalue(result, 0, 1));
-        feed->state_oldest = atoll(PQgetvalue(result, 0, 2));
-        feed->flooded = PQgetvalue(result, 0, 3)[0] == 't';
-    }
-
-    if (step == 2 && PQresultStatus(result) == PGRES_TUPLES_OK) {
-        td_feed_take_rows(feed, result);
     }
 }
 

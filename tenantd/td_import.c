@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * Lines that are no good are answered at once; the others of a chunk go to SQL as
- * one array.  A chunk's answers are sent in order of lines when it is committed;
- * the next waits until the client has taken most of them.  The credential is
- * judged anew with each chunk; the status is sent after the first.
+ * Lines that are no good are answered without SQL; the others of a chunk go there
+ * as one array.  Two chunks are under way at once, on connections of their own;
+ * answers are sent in order of lines.  The first chunk goes alone: with it the
+ * credential is judged, and the status sent.  Each later one is judged anew.
  */
 
 #include <stdio.h>
@@ -23,33 +23,47 @@
 #include "tg_text.h"
 
 
-#define TD_IMPORT_LINES  500
-#define TD_IMPORT_BYTES  (4 * 1024 * 1024)  /* of a chunk, about */
-#define TD_IMPORT_AHEAD  (1024 * 1024)      /* answers that may be pending */
+#define TD_IMPORT_LINES   500
+#define TD_IMPORT_BYTES   (4 * 1024 * 1024)     /* of a chunk, about */
+#define TD_IMPORT_CHUNKS  2
+#define TD_IMPORT_AHEAD   (1024 * 1024)         /* answers that may be pending */
 
 typedef struct {
     unsigned long   number;     /* in the body, from 1 */
     char           *answer;     /* NULL: SQL's to give */
 } td_import_line_t;
 
+typedef enum {
+    TD_CHUNK_EMPTY,             /* waits for lines */
+    TD_CHUNK_RUNNING,           /* waits for SQL */
+    TD_CHUNK_DONE               /* waits for the chunk before it */
+} td_chunk_state_e;
+
+typedef struct td_import_s  td_import_t;
+
 typedef struct {
+    td_import_t        *import;
+    td_chunk_state_e    state;
+    td_job_t            job;
+    td_import_line_t    line[TD_IMPORT_LINES];
+    unsigned            lines;
+    tg_text_t           array;                      /* for SQL */
+    unsigned            element[TD_IMPORT_LINES];   /* which line each is */
+    unsigned            elements;
+} td_chunk_t;
+
+struct td_import_s {
     td_request_t               *request;
-    td_job_t                    job;
     struct evbuffer            *input;
     struct evbuffer            *output;
     struct evbuffer_cb_entry   *on_drain;
     struct event               *wake;
     int                         begun;      /* the status has been sent */
-    int                         resting;    /* waits for the client */
     unsigned long               number;     /* of the last line taken */
-    td_import_line_t            line[TD_IMPORT_LINES];
-    unsigned                    lines;
-    tg_text_t                   array;      /* the chunk, for SQL */
-    unsigned                    element[TD_IMPORT_LINES];  /* which line each is */
-    unsigned                    elements;
-} td_import_t;
-
-static void td_import_next(td_import_t *import);
+    td_chunk_t                  chunk[TD_IMPORT_CHUNKS];
+    unsigned                    fill;       /* the chunk to be filled next */
+    unsigned                    send;       /* and to be answered next */
+};
 
 
 static struct evbuffer *
@@ -60,23 +74,28 @@ td_import_pending(const td_import_t *import)
 
 
 static void
-td_import_clear_chunk(td_import_t *import)
+td_chunk_clear(td_chunk_t *chunk)
 {
-    while (import->lines > 0) {
-        free(import->line[--import->lines].answer);
+    while (chunk->lines > 0) {
+        free(chunk->line[--chunk->lines].answer);
     }
 
-    tg_text_reset(&import->array);
-    import->elements = 0;
+    tg_text_reset(&chunk->array);
+    chunk->elements = 0;
+    chunk->state = TD_CHUNK_EMPTY;
 }
 
 
 static void
 td_import_free(td_import_t *import)
 {
-    td_job_cancel(&import->job);
-    td_import_clear_chunk(import);
-    tg_text_free(&import->array);
+    size_t  i;
+
+    for (i = 0; i < TD_IMPORT_CHUNKS; i++) {
+        td_job_cancel(&import->chunk[i].job);
+        td_chunk_clear(&import->chunk[i]);
+        tg_text_free(&import->chunk[i].array);
+    }
 
     if (import->on_drain != NULL) {
         evbuffer_remove_cb_entry(td_import_pending(import), import->on_drain);
@@ -130,9 +149,9 @@ td_import_refusal(unsigned long number, const td_problem_t *problem)
 }
 
 
-/* Checks a line: it becomes part of the array, or gets its answer. */
+/* Checks a line: it becomes an element, or gets its answer. */
 static void
-td_import_take_line(td_import_t *import, const char *text, size_t len)
+td_chunk_take_line(td_chunk_t *chunk, const char *text, size_t len)
 {
     int                 keys;
     char                detail[TD_BODY_MAX_DETAIL];
@@ -142,13 +161,13 @@ td_import_take_line(td_import_t *import, const char *text, size_t len)
     td_problem_t        problem;
     td_import_line_t   *line;
 
-    line = &import->line[import->lines++];
-    line->number = import->number;
+    line = &chunk->line[chunk->lines++];
+    line->number = chunk->import->number;
     line->answer = NULL;
 
     json = td_body_parse(text, len, &problem, detail);
     keys = json == NULL ? -1
-           : td_check_keys(import->request->daemon, json, &problem, &err);
+           : td_check_keys(chunk->import->request->daemon, json, &problem, &err);
 
     if (keys < 0) {
         line->answer = td_import_refusal(line->number, &problem);
@@ -159,16 +178,16 @@ td_import_take_line(td_import_t *import, const char *text, size_t len)
     dump = keys > 0 ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
 
-    tg_text_str(&import->array, import->elements > 0 ? "," : "[");
-    import->element[import->elements++] = import->lines - 1;
+    tg_text_str(&chunk->array, chunk->elements > 0 ? "," : "[");
+    chunk->element[chunk->elements++] = chunk->lines - 1;
 
     if (dump != NULL) {
-        tg_text_str(&import->array, dump);
+        tg_text_str(&chunk->array, dump);
         free(dump);
         return;
     }
 
-    tg_text_add(&import->array, text, len);
+    tg_text_add(&chunk->array, text, len);
 }
 
 
@@ -187,44 +206,60 @@ td_import_is_blank(const char *text, size_t len)
 }
 
 
-/* Fills the chunk from the body. */
-static void
-td_import_read_chunk(td_import_t *import)
+/* The next line of the body, to be freed; NULL: out of memory. */
+static char *
+td_import_read_line(td_import_t *import, size_t *len)
 {
-    char    *text;
-    size_t   len;
+    char  *text;
 
-    td_import_clear_chunk(import);
+    text = evbuffer_readln(import->input, len, EVBUFFER_EOL_CRLF);
 
-    while (import->lines < TD_IMPORT_LINES
-           && import->array.len < TD_IMPORT_BYTES
-           && evbuffer_get_length(import->input) > 0)
-    {
-        text = evbuffer_readln(import->input, &len, EVBUFFER_EOL_CRLF);
+    if (text == NULL) {
+        /* the last line need not end in a newline */
+        *len = evbuffer_get_length(import->input);
+        text = malloc(*len + 1);
 
         if (text == NULL) {
-            /* the last line need not end in a newline */
-            len = evbuffer_get_length(import->input);
-            text = malloc(len + 1);
-            if (text == NULL) {
-                evbuffer_drain(import->input, len);
-                return;
-            }
-            evbuffer_remove(import->input, text, len);
+            evbuffer_drain(import->input, *len);
+            return NULL;
         }
 
-        import->number++;
+        evbuffer_remove(import->input, text, *len);
+    }
 
-        if (!td_import_is_blank(text, len)) {
-            td_import_take_line(import, text, len);
+    import->number++;
+
+    return text;
+}
+
+
+static void
+td_chunk_fill(td_chunk_t *chunk)
+{
+    char             *text;
+    size_t            len;
+    struct evbuffer  *input;
+
+    input = chunk->import->input;
+
+    while (chunk->lines < TD_IMPORT_LINES
+           && chunk->array.len < TD_IMPORT_BYTES
+           && evbuffer_get_length(input) > 0)
+    {
+        text = td_import_read_line(chunk->import, &len);
+
+        if (text != NULL && !td_import_is_blank(text, len)) {
+            td_chunk_take_line(chunk, text, len);
         }
 
         free(text);
     }
 
-    if (import->elements > 0) {
-        tg_text_add(&import->array, "]", sizeof("]"));
+    if (chunk->elements == 0) {
+        tg_text_str(&chunk->array, "[");
     }
+
+    tg_text_add(&chunk->array, "]", sizeof("]"));
 }
 
 
@@ -253,11 +288,11 @@ td_import_answer(unsigned long number, const PGresult *result, int row)
 
 /* SQL numbers the elements from 1. */
 static void
-td_import_result(td_job_t *job, unsigned step, PGresult *result)
+td_chunk_result(td_job_t *job, unsigned step, PGresult *result)
 {
     int                row;
     unsigned           element;
-    td_import_t       *import = job->data;
+    td_chunk_t        *chunk = job->data;
     td_import_line_t  *line;
 
     if (job->step[step].statement != TD_SQL_IMPORT) {
@@ -267,8 +302,8 @@ td_import_result(td_job_t *job, unsigned step, PGresult *result)
     for (row = 0; row < PQntuples(result); row++) {
         element = (unsigned) atoi(PQgetvalue(result, row, 0)) - 1;
 
-        if (element < import->elements) {
-            line = &import->line[import->element[element]];
+        if (element < chunk->elements) {
+            line = &chunk->line[chunk->element[element]];
             free(line->answer);
             line->answer = td_import_answer(line->number, result, row);
         }
@@ -276,130 +311,150 @@ td_import_result(td_job_t *job, unsigned step, PGresult *result)
 }
 
 
-/* Sends the chunk's answers; problem is for lines that have none. */
+/* What SQL has said is void unless it was committed; problem says why not. */
 static void
-td_import_send_answers(td_import_t *import, const td_problem_t *problem)
+td_chunk_settle(td_chunk_t *chunk, int committed, const td_problem_t *problem)
 {
     unsigned           i;
     td_import_line_t  *line;
 
-    if (!import->begun) {
-        import->begun = 1;
-        td_stream_begin(import->request, 200, "application/jsonl");
-    }
+    for (i = 0; i < chunk->elements; i++) {
+        line = &chunk->line[chunk->element[i]];
 
-    for (i = 0; i < import->lines; i++) {
-        line = &import->line[i];
+        if (!committed) {
+            free(line->answer);
+            line->answer = NULL;
+        }
 
         if (line->answer == NULL) {
             line->answer = td_import_refusal(line->number, problem);
         }
-
-        if (line->answer != NULL) {
-            evbuffer_add(import->output, line->answer, strlen(line->answer));
-        }
     }
 
-    td_metric_add(TD_METRIC_IMPORT_LINES, import->lines);
+    chunk->state = TD_CHUNK_DONE;
+}
+
+
+/* Sends the answers of the chunks that are done, in order. */
+static void
+td_import_send(td_import_t *import)
+{
+    unsigned     i;
+    td_chunk_t  *chunk;
+
+    while (import->chunk[import->send].state == TD_CHUNK_DONE) {
+        chunk = &import->chunk[import->send];
+
+        for (i = 0; i < chunk->lines; i++) {
+            if (chunk->line[i].answer != NULL) {
+                evbuffer_add(import->output, chunk->line[i].answer,
+                             strlen(chunk->line[i].answer));
+            }
+        }
+
+        td_metric_add(TD_METRIC_IMPORT_LINES, chunk->lines);
+        td_chunk_clear(chunk);
+        import->send = (import->send + 1) % TD_IMPORT_CHUNKS;
+    }
+
     td_stream_send(import->request, import->output);
 }
 
 
-/* The credential is no good, or the database away, and nothing was said yet. */
 static void
-td_import_refuse(td_import_t *import, const td_problem_t *problem)
+td_chunk_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 {
+    td_chunk_t    *chunk = job->data;
+    td_import_t   *import;
     td_request_t  *request;
-
-    request = import->request;
-    td_import_free(import);
-    td_reply_problem(request, problem);
-}
-
-
-static void
-td_import_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
-{
-    td_import_t   *import = job->data;
     td_problem_t   problem;
 
+    import = chunk->import;
+    request = import->request;
     problem = outcome == TD_JOB_OK
               ? td_problem(TD_PROBLEM_INTERNAL_ERROR, "the registry gave no "
                            "answer to this line")
-              : td_fault(outcome, error, 1, import->request->id);
+              : td_fault(outcome, error, 1, request->id);
 
+    /* nothing was said yet: the credential is no good, or the database away */
     if (outcome != TD_JOB_OK && !import->begun) {
-        td_import_refuse(import, &problem);
+        td_import_free(import);
+        td_reply_problem(request, &problem);
         return;
     }
 
-    td_import_send_answers(import, &problem);
-    td_import_next(import);
+    if (!import->begun) {
+        import->begun = 1;
+        td_stream_begin(request, 200, "application/jsonl");
+    }
+
+    td_chunk_settle(chunk, outcome == TD_JOB_OK, &problem);
+
+    /* not from within the pool's own turn: the next chunk may be answered at
+     * once, and so on */
+    event_active(import->wake, EV_TIMEOUT, 0);
 }
 
 
 static void
-td_import_submit(td_import_t *import)
+td_chunk_submit(td_chunk_t *chunk)
 {
     td_pg_step_t  *step;
 
-    td_job_reset(&import->job);
-    td_rest_begin(&import->job, import->request, NULL);
+    chunk->state = TD_CHUNK_RUNNING;
+    td_job_reset(&chunk->job);
+    td_rest_begin(&chunk->job, chunk->import->request, NULL);
 
-    step = td_job_step(&import->job, TD_SQL_IMPORT);
-    step->param[0] = import->elements > 0 ? import->array.data : "[]";
+    step = td_job_step(&chunk->job, TD_SQL_IMPORT);
+    step->param[0] = chunk->array.data;
 
-    td_job_step(&import->job, TD_SQL_COMMIT);
-    td_job_submit(import->request->daemon->pool, &import->job);
+    td_job_step(&chunk->job, TD_SQL_COMMIT);
+    td_job_submit(chunk->import->request->daemon->pool, &chunk->job);
 }
 
 
-/* The next chunk, unless the client does not read, or the end. */
-static void
-td_import_next(td_import_t *import)
+static int
+td_import_may_fill(td_import_t *import)
 {
-    td_problem_t   problem;
-    td_request_t  *request;
-
-    if (evbuffer_get_length(import->input) == 0) {
-        request = import->request;
-        td_import_free(import);
-        td_stream_end(request);
-        return;
-    }
-
-    if (evbuffer_get_length(td_import_pending(import)) > TD_IMPORT_AHEAD) {
-        import->resting = 1;
-        return;
-    }
-
-    td_import_read_chunk(import);
-
-    /* nothing but blank lines, or all refused already: SQL judges the credential
-     * once, and then need not be asked for those */
-    if (import->elements == 0 && import->begun) {
-        problem = td_problem(TD_PROBLEM_OVERLOADED, "out of memory");
-        td_import_send_answers(import, &problem);
-        event_active(import->wake, EV_TIMEOUT, 0);
-        import->resting = 1;
-        return;
-    }
-
-    td_import_submit(import);
+    return import->chunk[import->fill].state == TD_CHUNK_EMPTY
+           && evbuffer_get_length(import->input) > 0
+           && evbuffer_get_length(td_import_pending(import)) <= TD_IMPORT_AHEAD;
 }
 
 
+/* Sends what can be sent, and starts what can be started. */
 static void
 td_import_on_wake(evutil_socket_t fd, short what, void *data)
 {
-    td_import_t  *import = data;
+    td_chunk_t    *chunk;
+    td_import_t   *import = data;
+    td_request_t  *request;
 
     (void) fd;
     (void) what;
 
-    if (import->resting) {
-        import->resting = 0;
-        td_import_next(import);
+    td_import_send(import);
+
+    while (td_import_may_fill(import)) {
+        chunk = &import->chunk[import->fill];
+        import->fill = (import->fill + 1) % TD_IMPORT_CHUNKS;
+        td_chunk_fill(chunk);
+
+        if (chunk->elements == 0) {
+            chunk->state = TD_CHUNK_DONE;
+            td_import_send(import);
+            continue;
+        }
+
+        td_chunk_submit(chunk);
+    }
+
+    if (evbuffer_get_length(import->input) == 0
+        && import->chunk[import->send].state == TD_CHUNK_EMPTY)
+    {
+        request = import->request;
+        td_import_free(import);
+        td_stream_end(request);
     }
 }
 
@@ -410,11 +465,50 @@ td_import_on_drain(struct evbuffer *output, const struct evbuffer_cb_info *info,
 {
     td_import_t  *import = data;
 
-    if (info->n_deleted > 0 && import->resting
+    if (info->n_deleted > 0 && import->begun
         && evbuffer_get_length(output) <= TD_IMPORT_AHEAD)
     {
         event_active(import->wake, EV_TIMEOUT, 0);
     }
+}
+
+
+/* NULL: out of memory. */
+static td_import_t *
+td_import_create(td_request_t *request)
+{
+    size_t        i;
+    td_import_t  *import;
+
+    import = calloc(1, sizeof(td_import_t));
+    if (import == NULL) {
+        return NULL;
+    }
+
+    import->request = request;
+    import->input = evhttp_request_get_input_buffer(request->http);
+    import->output = evbuffer_new();
+    import->wake = event_new(request->daemon->base, -1, 0, td_import_on_wake,
+                             import);
+    import->on_drain = evbuffer_add_cb(td_import_pending(import),
+                                       td_import_on_drain, import);
+
+    for (i = 0; i < TD_IMPORT_CHUNKS; i++) {
+        import->chunk[i].import = import;
+        import->chunk[i].job.result = td_chunk_result;
+        import->chunk[i].job.done = td_chunk_done;
+        import->chunk[i].job.data = &import->chunk[i];
+        tg_text_init(&import->chunk[i].array);
+    }
+
+    if (import->output == NULL || import->wake == NULL
+        || import->on_drain == NULL)
+    {
+        td_import_free(import);
+        return NULL;
+    }
+
+    return import;
 }
 
 
@@ -427,33 +521,16 @@ td_import_handle(td_request_t *request)
         return;
     }
 
-    import = calloc(1, sizeof(td_import_t));
+    import = td_import_create(request);
     if (import == NULL) {
-        td_reply_kind(request, TD_PROBLEM_OVERLOADED, "out of memory");
-        return;
-    }
-
-    import->request = request;
-    import->input = evhttp_request_get_input_buffer(request->http);
-    import->output = evbuffer_new();
-    import->wake = event_new(request->daemon->base, -1, 0, td_import_on_wake,
-                             import);
-    import->on_drain = evbuffer_add_cb(td_import_pending(import),
-                                       td_import_on_drain, import);
-    import->job.result = td_import_result;
-    import->job.done = td_import_done;
-    import->job.data = import;
-    tg_text_init(&import->array);
-
-    if (import->output == NULL || import->wake == NULL
-        || import->on_drain == NULL)
-    {
-        td_import_free(import);
         td_reply_kind(request, TD_PROBLEM_OVERLOADED, "out of memory");
         return;
     }
 
     request->data = import;
     request->closed = td_import_on_closed;
-    td_import_next(import);
+
+    import->fill = 1;
+    td_chunk_fill(&import->chunk[0]);
+    td_chunk_submit(&import->chunk[0]);
 }

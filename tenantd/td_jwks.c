@@ -35,7 +35,7 @@ struct td_jwks_s {
     struct event                      *tick;
     td_job_t                           due;
     char                               most[16];
-    TAILQ_HEAD(, td_jwks_task_s)       tasks;
+    TAILQ_HEAD(td_jwks_tasks_s, td_jwks_task_s)       tasks;
     int                                pending;
 };
 

@@ -19,6 +19,7 @@
 #include "td_cli.h"
 
 
+#define TD_MIGRATE_MAX   (4 * 1024 * 1024)
 #define TD_MIGRATE_LOCK  "8388342690480383077"
 
 typedef struct {
@@ -90,37 +91,28 @@ td_migrate_read(const char *path)
 {
     FILE    *file;
     char    *text;
-    size_t   n, size;
+    size_t   n;
 
     file = fopen(path, "re");
-    text = NULL;
+    text = malloc(TD_MIGRATE_MAX + 1);
     n = 0;
-    size = 0;
 
-    while (file != NULL && !feof(file) && !ferror(file)) {
-        if (size - n < 4096) {
-            size = size * 2 + 65536;
-            text = realloc(text, size);
-            if (text == NULL) {
-                break;
-            }
-        }
-        n += fread(text + n, 1, size - n - 1, file);
+    if (file != NULL && text != NULL) {
+        n = fread(text, 1, TD_MIGRATE_MAX + 1, file);
     }
 
-    if (file == NULL || text == NULL || ferror(file)) {
+    if (n == 0 || n > TD_MIGRATE_MAX || ferror(file)) {
         fprintf(stderr, "tenantd: cannot read \"%s\": %s\n", path,
-                strerror(errno));
+                n > TD_MIGRATE_MAX ? "too long" : strerror(errno));
         free(text);
         text = NULL;
+
+    } else {
+        text[n] = '\0';
     }
 
     if (file != NULL) {
         fclose(file);
-    }
-
-    if (text != NULL) {
-        text[n] = '\0';
     }
 
     return text;

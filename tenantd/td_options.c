@@ -43,9 +43,11 @@ static const td_option_type_t  td_type_time = { td_parse_time, NULL, 0 };
 static const td_option_type_t  td_type_mode = { td_parse_mode, NULL, 0 };
 static const td_option_type_t  td_type_level = { td_parse_level, NULL, 0 };
 
+/* clang-format off */
 #define ROW(section, key, fallback, type, reloadable, help)                   \
     { #section, #key, fallback, &td_type_##type,                              \
       offsetof(td_config_t, section.key), reloadable, help }
+/* clang-format on */
 
 /* FIXED options need a restart, LIVE ones are reloaded by SIGHUP. */
 #define FIXED(section, key, fallback, type, help)                             \

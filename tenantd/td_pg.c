@@ -191,7 +191,8 @@ td_pg_notice(void *data, const char *message)
 }
 
 
-/* Role and time limits, before anything else is run. */
+/* Role and time limits, before anything else is run; and no compiling of
+ * statements that take less than it does. */
 static int
 td_pg_send_setup(td_pg_t *pg)
 {
@@ -210,7 +211,8 @@ td_pg_send_setup(td_pg_t *pg)
                "SELECT set_config('role', $1, false),"
                " set_config('statement_timeout', $2, false),"
                " set_config('lock_timeout', $3, false),"
-               " set_config('idle_in_transaction_session_timeout', $4, false)",
+               " set_config('idle_in_transaction_session_timeout', $4, false),"
+               " set_config('jit', 'off', false)",
                4, NULL, params, NULL, NULL, 0)
            && PQpipelineSync(pg->conn) ? 0 : -1;
 }
@@ -389,7 +391,7 @@ td_pg_is_refusal(const PGresult *result)
 }
 
 
-/* Takes one result of the op at the head of the queue. */
+/* Takes one result of the op at the head of the queue, and owns it. */
 static void
 td_pg_take_result(td_pg_t *pg, td_pg_op_t *op, PGresult *result)
 {
@@ -397,24 +399,29 @@ td_pg_take_result(td_pg_t *pg, td_pg_op_t *op, PGresult *result)
 
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:
-        if (op->kind == TD_PG_OP_PREPARE) {
-            return;
+        if (op->kind == TD_PG_OP_STEP) {
+            pg->steps_ok++;
         }
 
-        pg->steps_ok++;
-        if (pg->state == TD_PG_BUSY) {
+        if (op->kind == TD_PG_OP_STEP && pg->state == TD_PG_BUSY) {
             pg->handlers->result(pg, op->step, result, pg->data);
         }
+
+        PQclear(result);
         return;
 
     case PGRES_PIPELINE_ABORTED:
         break;
 
     default:
+        /* PQcopyResult() would leave the error out */
         if (pg->error == NULL && td_pg_is_refusal(result)) {
-            pg->error = PQcopyResult(result, 0);
+            pg->error = result;
+            result = NULL;
         }
     }
+
+    PQclear(result);
 
     if (op->kind == TD_PG_OP_PREPARE) {
         pg->prepared[op->statement] = 0;
@@ -454,7 +461,6 @@ td_pg_read_results(td_pg_t *pg)
         }
 
         td_pg_take_result(pg, op, result);
-        PQclear(result);
     }
 }
 

@@ -36,7 +36,7 @@ struct td_pool_s {
     td_pool_options_t          options;
     td_pool_slot_t            *slots;
     struct event              *tick;
-    TAILQ_HEAD(, td_job_s)     queue;
+    TAILQ_HEAD(td_pool_queue_s, td_job_s)     queue;
     int                        queued;
     int                        up;
 };

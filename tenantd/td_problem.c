@@ -123,7 +123,7 @@ td_problem_title(tg_text_t *text, const td_problem_t *problem)
         return;
     }
 
-    for (i = 0; problem->slug[i] != '\0' && i < sizeof(title) - 1; i++) {
+    for (i = 0; i < sizeof(title) - 1 && problem->slug[i] != '\0'; i++) {
         title[i] = problem->slug[i] == '-' ? ' ' : problem->slug[i];
     }
 

@@ -6,6 +6,7 @@
 #include "td_route.h"
 
 
+/* clang-format off */
 #define OPEN(method, pattern, kind)                                           \
     { method, pattern, NULL, kind, NULL, TD_BODY_NONE, 0 }
 #define OWN(method, pattern, scope, kind, body)                               \
@@ -14,6 +15,7 @@
     { method, pattern, scope, TD_ROUTE_SQL, function, body, 0 }
 #define KEYS(method, pattern, scope, function, body)                          \
     { method, pattern, scope, TD_ROUTE_SQL, function, body, 1 }
+/* clang-format on */
 
 #define TENANT  "/v1/tenants/{tenant}"
 

@@ -35,16 +35,14 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         "SELECT tiergate_api.ack_gateway($1::text[], $2::jsonb, $3::jsonb)",
         3 },
     [TD_SQL_LISTEN] = { "td_listen", "LISTEN tiergate_changes", 0 },
-    [TD_SQL_WATCH_STATE] = {
-        "td_watch_state",
-        "SELECT registry, revision, oldest, flooded"
-        " FROM tiergate.watch_state($1::bigint, $2::integer)", 2 },
-    [TD_SQL_WATCH_FEED] = {
-        "td_watch_feed",
+    [TD_SQL_REGISTRY_STATE] = {
+        "td_registry_state",
+        "SELECT registry, revision, oldest FROM tiergate.registry_state()",
+        0 },
+    [TD_SQL_WATCH_READ] = {
+        "td_watch_read",
         "SELECT " TD_SQL_WATCH_COLUMNS
-        " FROM tiergate.watch_feed($1::bigint, $2::integer)"
-        " WHERE NOT (SELECT flooded"
-        " FROM tiergate.watch_state($1::bigint, $2::integer))", 2 },
+        " FROM tiergate.watch_read($1::bigint, $2::integer)", 2 },
     [TD_SQL_WATCH_VIEW] = {
         "td_watch_view",
         "SELECT kind, tenant FROM tiergate.watch_view($1::text)", 1 },

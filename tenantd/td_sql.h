@@ -21,8 +21,8 @@ typedef enum {
     TD_SQL_IMPORT,              /* lines */
     TD_SQL_ACK,                 /* path, query, body, as routes */
     TD_SQL_LISTEN,
-    TD_SQL_WATCH_STATE,         /* since, most */
-    TD_SQL_WATCH_FEED,          /* since, most; nothing if there are more */
+    TD_SQL_REGISTRY_STATE,
+    TD_SQL_WATCH_READ,          /* since, most */
     TD_SQL_WATCH_VIEW,          /* gateway */
     TD_SQL_WATCH_LIST,          /* gateway; a cursor, as the next */
     TD_SQL_WATCH_SINCE,         /* since, most */
