@@ -136,7 +136,7 @@ const tg_metric_t  tg_metrics[TG_METRICS] = {
 
     [TG_M_TENANTS_SHOWN] = {
         "tiergate_metrics_tenants", TG_TYPE_GAUGE, "shown",
-        "Tenants with requests since the start: yes has series here, no not." },
+        "Tenants with series of their own (yes), and lately without (no)." },
 
     [TG_M_TENANT_REQUESTS] = {
         "tiergate_tenant_requests", TG_TYPE_COUNTER, "tenant,class",
