@@ -205,15 +205,11 @@ COMMENT ON COLUMN tiergate.audit.xid        IS 'Transaction, as in changes';
 -- Anyone may set a variable, but only tenantd's role is believed about it.
 CREATE FUNCTION tiergate.current_actor()
 RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE sql STABLE
 AS $$
-BEGIN
-    IF coalesce(current_setting('tiergate.actor', true), '') <> ''
-       AND pg_has_role(session_user, 'tiergate_daemon', 'MEMBER') THEN
-        RETURN current_setting('tiergate.actor');
-    END IF;
-    RETURN NULL;
-END
+    SELECT CASE WHEN current_setting('tiergate.actor', true) <> ''
+                 AND pg_has_role(session_user, 'tiergate_daemon', 'MEMBER')
+                THEN current_setting('tiergate.actor') END
 $$;
 
 COMMENT ON FUNCTION tiergate.current_actor() IS
@@ -222,12 +218,10 @@ COMMENT ON FUNCTION tiergate.current_actor() IS
 
 CREATE FUNCTION tiergate.current_db_role()
 RETURNS text
-LANGUAGE plpgsql STABLE
+LANGUAGE sql STABLE
 AS $$
-BEGIN
-    RETURN session_user || CASE WHEN current_setting('role') IN ('none', session_user) THEN ''
-                                ELSE ' as ' || current_setting('role') END;
-END
+    SELECT session_user || CASE WHEN current_setting('role') IN ('none', session_user) THEN ''
+                                ELSE ' as ' || current_setting('role') END
 $$;
 
 COMMENT ON FUNCTION tiergate.current_db_role() IS
@@ -271,13 +265,10 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    db_role    text := tiergate.current_db_role();
-    actor      text := tiergate.current_actor();
-    request_id text := nullif(current_setting('tiergate.request_id', true), '');
 BEGIN
     INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
-    SELECT db_role, actor, request_id, 'insert', TG_TABLE_NAME, j.record->>TG_ARGV[0],
+    SELECT tiergate.current_db_role(), tiergate.current_actor(),
+           nullif(current_setting('tiergate.request_id', true), ''), 'insert', TG_TABLE_NAME, j.record->>TG_ARGV[0],
            concat_ws('/', j.record->>TG_ARGV[1], j.record->>TG_ARGV[2], j.record->>TG_ARGV[3]),
            tiergate.redact(TG_TABLE_NAME, j.record)
       -- OFFSET keeps the planner from converting the row once for each column
@@ -404,15 +395,14 @@ BEGIN
             SET search_path = pg_catalog, pg_temp
             AS $body$
             DECLARE
-                db_role    text := tiergate.current_db_role();
-                actor      text := tiergate.current_actor();
-                request_id text := nullif(current_setting('tiergate.request_id', true), '');
-                full_ones  text[];
-                one        record;
+                full_ones text[];
+                one       record;
             BEGIN
                 WITH audited AS (
                     INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
-                    SELECT db_role, actor, request_id, 'insert', '%1$s', n.tenant, %2$s,
+                    SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
+                           (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+                           'insert', '%1$s', n.tenant, %2$s,
                            tiergate.redact('%1$s', jsonb_strip_nulls(to_jsonb(n)))
                       FROM new_rows n
                 ), owners AS MATERIALIZED (
@@ -457,14 +447,12 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    db_role    text := tiergate.current_db_role();
-    actor      text := tiergate.current_actor();
-    request_id text := nullif(current_setting('tiergate.request_id', true), '');
 BEGIN
     WITH audited AS (
         INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
-        SELECT db_role, actor, request_id, 'insert', 'tenants', n.name, n.name,
+        SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
+               (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+               'insert', 'tenants', n.name, n.name,
                jsonb_strip_nulls(to_jsonb(n))
           FROM new_rows n
     )

@@ -40,12 +40,13 @@ BEGIN
         ON CONFLICT (host) DO NOTHING;
     GET DIAGNOSTICS written = ROW_COUNT;
 
-    IF written < cardinality(hosts)
-       AND (NOT replace
-            OR EXISTS (SELECT FROM unnest(tenants, write_hosts.hosts) n (tenant, host)
-                         JOIN tiergate.hosts h ON h.host = n.host WHERE h.tenant <> n.tenant)) THEN
-        PERFORM tiergate.refuse(409, 'host-taken', '',
-            format('hostname "%s" belongs to a tenant already', hosts[1]), 'choose another name');
+    IF written < cardinality(hosts) THEN
+        IF NOT replace
+           OR EXISTS (SELECT FROM unnest(tenants, write_hosts.hosts) n (tenant, host)
+                        JOIN tiergate.hosts h ON h.host = n.host WHERE h.tenant <> n.tenant) THEN
+            PERFORM tiergate.refuse(409, 'host-taken', '',
+                format('hostname "%s" belongs to a tenant already', hosts[1]), 'choose another name');
+        END IF;
     END IF;
 END
 $$;

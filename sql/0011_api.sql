@@ -261,6 +261,9 @@ AS $$
 DECLARE
     k text;
 BEGIN
+    IF query IS NULL OR query = '{}' THEN
+        RETURN;
+    END IF;
     SELECT q INTO k FROM jsonb_object_keys(coalesce(query, '{}')) q WHERE q <> ALL (known) LIMIT 1;
     IF FOUND THEN
         PERFORM tiergate.refuse(400, 'unknown-parameter', '', format('query parameter "%s" is not known here', k),

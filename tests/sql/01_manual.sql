@@ -50,9 +50,18 @@ SELECT is(array_agg(c.relname), NULL, 'each table with a tenant column has row s
 SELECT is((SELECT array_agg(version ORDER BY version) FROM tiergate.schema_migrations WHERE version <= 13),
           '{1,2,3,4,5,6,7,8,9,10,11,12,13}', 'each migration has recorded itself');
 
-SELECT is(array_agg(r.name), NULL, 'each refusal stands for a constraint or unique index')
+SELECT is(array_agg(r.name), NULL, 'each refusal stands for a constraint, a unique index, or a rule of a trigger')
   FROM tiergate.refusals r
  WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conname = r.name)
-   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relname = r.name AND c.relkind = 'i');
+   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relname = r.name AND c.relkind = 'i')
+   AND NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = 'tiergate'::regnamespace
+                      AND p.prorettype = 'trigger'::regtype AND p.prosrc LIKE '%''' || r.name || '''%');
+
+SELECT is(array_agg(rule.name), NULL, 'each rule of a trigger has a refusal')
+  FROM pg_proc p, regexp_matches(p.prosrc, 'THEN ''([a-z0-9_]+)''|refuse_row\(''([a-z0-9_]+)''', 'g') m,
+       LATERAL (SELECT coalesce(m[1], m[2]) AS name) rule
+ WHERE p.pronamespace = 'tiergate'::regnamespace AND p.prorettype = 'trigger'::regtype
+   AND rule.name ~ '_' AND rule.name <> 'body_size'
+   AND NOT EXISTS (SELECT FROM tiergate.refusals r WHERE r.name = rule.name);
 
 SELECT * FROM finish();

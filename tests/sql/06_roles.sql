@@ -87,10 +87,10 @@ SELECT is(as_role('tap_quota', s), 'denied', 'quota admin may not: ' || s) FROM 
     $$ SELECT nextval('tiergate.revision') $$]) s;
 
 -- no other role may call what it may
-SELECT is((SELECT array_agg(p.oid::regprocedure::text ORDER BY 1) FROM pg_proc p
+SELECT is((SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C") FROM pg_proc p
             WHERE p.pronamespace IN ('tiergate'::regnamespace, 'tiergate_api'::regnamespace)
               AND has_function_privilege('tap_quota', p.oid, 'EXECUTE') AND p.provolatile = 'v'),
-          (SELECT array_agg(f::regprocedure::text ORDER BY 1) FROM unnest(ARRAY[
+          (SELECT array_agg(f::regprocedure::text ORDER BY f::regprocedure::text COLLATE "C") FROM unnest(ARRAY[
               'tiergate.drop_quota(text,text)', 'tiergate.grant_boost(text,numeric,timestamptz)', 'tiergate.revoke_boost(text)',
               'tiergate.set_quota(text,bigint,interval,bigint,text,text,bigint,bigint,boolean,text)']) f),
           'the functions of a quota admin that change anything are these four');
