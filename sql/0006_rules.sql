@@ -237,7 +237,8 @@ COMMENT ON FUNCTION tiergate.host_rival(text, text) IS
 
 CREATE FUNCTION tiergate.check_host()
 RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     broken text := CASE
@@ -264,7 +265,8 @@ CREATE TRIGGER hosts_check BEFORE INSERT OR UPDATE ON tiergate.hosts
 
 CREATE FUNCTION tiergate.check_host_commit()
 RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM tiergate.lock_revision();
