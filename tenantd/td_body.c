@@ -9,7 +9,7 @@
 #include "td_body.h"
 
 
-/* One level more than its deepest child. */
+/* How deep arrays and objects are nested; more than limit is limit + 1. */
 static int
 td_body_depth(const json_t *value, int limit)
 {
@@ -18,26 +18,24 @@ td_body_depth(const json_t *value, int limit)
     json_t      *child;
     const char  *name;
 
+    if (!json_is_array(value) && !json_is_object(value)) {
+        return 0;
+    }
+
     if (limit == 0) {
         return 1;
     }
 
     deepest = 0;
 
-    if (json_is_array(value)) {
-        json_array_foreach(value, i, child) {
-            depth = td_body_depth(child, limit - 1);
-            deepest = depth > deepest ? depth : deepest;
-        }
+    json_array_foreach(value, i, child) {
+        depth = td_body_depth(child, limit - 1);
+        deepest = depth > deepest ? depth : deepest;
+    }
 
-    } else if (json_is_object(value)) {
-        json_object_foreach((json_t *) (uintptr_t) value, name, child) {
-            depth = td_body_depth(child, limit - 1);
-            deepest = depth > deepest ? depth : deepest;
-        }
-
-    } else {
-        return 0;
+    json_object_foreach((json_t *) (uintptr_t) value, name, child) {
+        depth = td_body_depth(child, limit - 1);
+        deepest = depth > deepest ? depth : deepest;
     }
 
     return deepest + 1;

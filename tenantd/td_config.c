@@ -21,6 +21,7 @@ typedef struct {
     char        **text;         /* of the file; NULL: not there */
     int           too_long;     /* number of the first line that is */
     int           lines;
+    int           refused;      /* number of the first line with a bad option */
     tg_error_t   *err;
 } td_config_file_t;
 
@@ -66,6 +67,21 @@ td_config_read_line(char *line, int size, void *data)
 }
 
 
+/* Of several errors the first is told. */
+static int
+td_config_refuse(td_config_file_t *f, const char *section, const char *key,
+    const char *what)
+{
+    if (f->refused == 0) {
+        f->refused = f->lines;
+        tg_error_set(f->err, "", "\"%s\" in section [%s] %s", key, section,
+                     what);
+    }
+
+    return 0;
+}
+
+
 /* inih's handler: returns 1, or 0 for an error. */
 static int
 td_config_set_from_file(void *data, const char *section, const char *key,
@@ -78,11 +94,7 @@ td_config_set_from_file(void *data, const char *section, const char *key,
     i = td_config_find(section, strlen(section), key, strlen(key));
 
     if (i < 0) {
-        if (f->err->message[0] == '\0') {
-            tg_error_set(f->err, "", "there is no option \"%s\" in section "
-                         "[%s]", key, section);
-        }
-        return 0;
+        return td_config_refuse(f, section, key, "is no option");
     }
 
     if (f->text[i] == NULL) {
@@ -91,10 +103,7 @@ td_config_set_from_file(void *data, const char *section, const char *key,
     }
 
     if (!td_options[i].type->list) {
-        if (f->err->message[0] == '\0') {
-            tg_error_set(f->err, "", "\"%s\" is given twice", key);
-        }
-        return 0;
+        return td_config_refuse(f, section, key, "is given twice");
     }
 
     if (asprintf(&joined, "%s %s", f->text[i], value) < 0) {
@@ -135,7 +144,8 @@ td_config_read_file(const char *path, char **text, tg_error_t *err)
     if (line != 0) {
         memcpy(message, err->message, sizeof(message));
         tg_error_set(err, "", "%s:%d: %.150s", path, line,
-                     message[0] ? message : "this is no \"key = value\"");
+                     line == f.refused ? message
+                                       : "this is no \"key = value\"");
         return -1;
     }
 

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "td_line.h"
+
+
+static td_line_t *
+make(const char *kind, const char *name, int64_t revision,
+    int64_t object_revision, int shared, const char *document)
+{
+    td_line_t         *line;
+    td_line_source_t   source = { kind, name, 7, revision, object_revision,
+                                  shared, document };
+
+    line = td_line_create(&source);
+    assert_non_null(line);
+
+    return line;
+}
+
+
+static void
+assert_line(const td_line_t *line, const char *text)
+{
+    assert_non_null(line);
+    assert_int_equal(line->len, strlen(text));
+    assert_memory_equal(line->data, text, line->len);
+}
+
+
+static void
+test_text(void **state)
+{
+    td_line_t  *line;
+
+    (void) state;
+
+    line = make("tenant", "acme", 91, 91, 1, "{\"a\": 1}");
+    assert_line(line, "{\"type\":\"PUT\",\"kind\":\"tenant\",\"name\":\"acme\","
+                "\"id\":7,\"revision\":91,\"object\":{\"a\": 1}}\n");
+    assert_string_equal(line->name, "acme");
+    td_line_unref(line);
+
+    line = make("issuer", "q\"n", 5, 5, 0, NULL);
+    assert_line(line, "{\"type\":\"DELETE\",\"kind\":\"issuer\","
+                "\"name\":\"q\\\"n\",\"id\":7,\"revision\":5}\n");
+    td_line_unref(line);
+
+    /* one line stays one line */
+    line = make("tenant", "a", 1, 1, 1, "{\n\"b\":\n2}\n");
+    assert_line(line, "{\"type\":\"PUT\",\"kind\":\"tenant\",\"name\":\"a\","
+                "\"id\":7,\"revision\":1,\"object\":{ \"b\": 2} }\n");
+    td_line_unref(line);
+}
+
+
+static void
+test_too_long(void **state)
+{
+    char              *document;
+    td_line_source_t   source = { "tenant", "a", 1, 1, 1, 1, NULL };
+
+    (void) state;
+
+    document = malloc(TD_LINE_MAX + 1);
+    assert_non_null(document);
+    memset(document, ' ', TD_LINE_MAX);
+    document[TD_LINE_MAX] = '\0';
+    source.document = document;
+    assert_null(td_line_create(&source));
+    free(document);
+}
+
+
+static void
+test_views(void **state)
+{
+    td_line_t  *put, *away, *gone, *issuer, *seen;
+    td_view_t   shared = { 0, "" }, own = { 1, "acme" }, other = { 1, "zoo" };
+
+    (void) state;
+
+    put = make("tenant", "acme", 9, 9, 1, "{}");
+    away = make("tenant", "acme", 9, 9, 0, "{}");
+    gone = make("tenant", "acme", 9, 9, 0, NULL);
+    issuer = make("issuer", "i", 9, 9, 0, "{}");
+
+    assert_ptr_equal(td_line_seen(put, &shared), put);
+    assert_ptr_equal(td_line_seen(gone, &shared), gone);
+    assert_ptr_equal(td_line_seen(issuer, &shared), issuer);
+
+    /* a tenant that went to another tier leaves the view */
+    seen = td_line_seen(away, &shared);
+    assert_line(seen, "{\"type\":\"DELETE\",\"kind\":\"tenant\",\"name\":"
+                "\"acme\",\"id\":7,\"revision\":9}\n");
+    assert_ptr_equal(td_line_seen(away, &shared), seen);
+
+    assert_ptr_equal(td_line_seen(put, &own), put);
+    assert_ptr_equal(td_line_seen(away, &own), away);
+    assert_ptr_equal(td_line_seen(gone, &own), gone);
+    assert_ptr_equal(td_line_seen(issuer, &own), issuer);
+
+    /* not even the names of other tenants */
+    assert_null(td_line_seen(put, &other));
+    assert_null(td_line_seen(away, &other));
+    assert_null(td_line_seen(gone, &other));
+
+    td_line_unref(put);
+    td_line_unref(away);
+    td_line_unref(gone);
+    td_line_unref(issuer);
+}
+
+
+static void
+test_after(void **state)
+{
+    td_line_t  *line, *fresh;
+
+    (void) state;
+
+    line = make("tenant", "acme", 11, 15, 1, "{\"revision\":15}");
+    assert_null(td_line_after(line, 15));
+    assert_null(td_line_after(line, 16));
+
+    fresh = td_line_after(line, 12);
+    assert_line(fresh, "{\"type\":\"PUT\",\"kind\":\"tenant\",\"name\":\"acme\","
+                "\"id\":7,\"revision\":13,\"object\":{\"revision\":15}}\n");
+    assert_int_equal(fresh->shared, 1);
+    td_line_unref(fresh);
+    td_line_unref(line);
+
+    line = make("tenant", "acme", 11, 15, 0, NULL);
+    fresh = td_line_after(line, 12);
+    assert_line(fresh, "{\"type\":\"DELETE\",\"kind\":\"tenant\",\"name\":"
+                "\"acme\",\"id\":7,\"revision\":13}\n");
+    td_line_unref(fresh);
+    td_line_unref(line);
+}
+
+
+static void
+test_sharing(void **state)
+{
+    td_line_t        *line;
+    struct evbuffer  *one, *two;
+
+    (void) state;
+
+    one = evbuffer_new();
+    two = evbuffer_new();
+    line = make("tenant", "acme", 1, 1, 1, "{}");
+
+    td_line_add(line, one);
+    td_line_add(line, two);
+    td_line_add(line, two);
+    assert_int_equal(line->refs, 4);
+    assert_int_equal(evbuffer_get_length(two), 2 * line->len);
+
+    evbuffer_free(one);
+    assert_int_equal(line->refs, 3);
+    evbuffer_drain(two, evbuffer_get_length(two));
+    assert_int_equal(line->refs, 1);
+
+    td_line_bookmark(two, 92, 1);
+    td_line_bookmark(two, 92, 0);
+    assert_string_equal((const char *) evbuffer_pullup(two, -1),
+                        "{\"type\":\"BOOKMARK\",\"revision\":92,"
+                        "\"complete\":true}\n"
+                        "{\"type\":\"BOOKMARK\",\"revision\":92}\n");
+    evbuffer_free(two);
+    td_line_unref(line);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_after),
+        cmocka_unit_test(test_sharing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
