@@ -11,7 +11,7 @@
 #include "../lib/tg_claims.h"
 
 
-#define NGX_HTTP_TENANT_TOKEN_CACHE  10000
+#define NGX_HTTP_TENANT_TOKEN_CACHE  16384
 #define NGX_HTTP_TENANT_FAILURES     5000       /* 5 a second */
 #define NGX_HTTP_TENANT_BURST        50
 

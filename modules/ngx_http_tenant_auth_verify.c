@@ -18,7 +18,7 @@
 #include "../lib/tg_api_key.h"
 
 
-#define NGX_HTTP_TENANT_KEYRING        1024     /* parsed keys of a worker */
+#define NGX_HTTP_TENANT_KEYRING        4096     /* parsed keys of a worker */
 #define NGX_HTTP_TENANT_FAILURE_SLOTS  8192
 
 
