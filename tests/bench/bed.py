@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The test bed: the real stack, filled with typical tenants, and credentials that go with them."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+import measure
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+# the harness of the integration tests starts and ends the same processes
+from support import platform, postgres, process, tenantd  # noqa: E402
+
+ISSUER = "https://id.bench.example"
+SECRET = hashlib.sha256(b"bench").hexdigest()   # HMAC, as text of 64 bytes
+ALGORITHMS = ("RS256", "ES256", "HS256")
+
+
+def host(i):
+    return f"t{i}.bench.example"
+
+
+def api_key(i):
+    return "tgk_" + hashlib.sha256(f"bench {i}".encode()).hexdigest()[:43]
+
+
+def digest(key):
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def typical(i, port, limit=1_000_000):
+    """One host, two routes, one issuer reference, two keys, two quotas, as issue budgets count it."""
+    return {
+        "name": f"t{i}", "hosts": [host(i)], "issuers": [{"ref": "bench"}],
+        "keys": [{"consumer": "mobile", "sha256": digest(api_key(i))},
+                 {"consumer": "web", "sha256": digest(api_key(i) + "-web")}],
+        "upstreams": [{"name": "main", "endpoints": [{"address": "127.0.0.1", "port": port}]}],
+        "routes": [{"name": "orders", "match": {"path": {"type": "prefix", "value": "/orders"}},
+                    "backends": [{"upstream": "main"}]},
+                   {"name": "all", "backends": [{"upstream": "main"}]}],
+        "quotas": [{"name": "requests", "limit": limit, "window": "60s"},
+                   {"name": "orders", "scope": "route", "route": "orders", "limit": limit, "window": "60s"}],
+    }
+
+
+class Keys:
+    """Signing keys of the one platform issuer."""
+
+    def __init__(self):
+        self.private = {"RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+                        "ES256": ec.generate_private_key(ec.SECP256R1())}
+
+    def pem(self, alg):
+        return self.private[alg].public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def jwks(self, seal):
+        keys = []
+        for alg in ("RS256", "ES256"):
+            handler = jwt.get_algorithm_by_name(alg) if hasattr(jwt, "get_algorithm_by_name") \
+                else jwt.api_jws.PyJWS().get_algorithm_by_name(alg)
+            jwk = json.loads(handler.to_jwk(self.private[alg].public_key()))
+            keys.append({**{k: v for k, v in jwk.items() if k != "key_ops"}, "kid": alg, "alg": alg})
+        keys.append({"kty": "oct", "kid": "HS256", "alg": "HS256", "k_sealed": seal(SECRET)})
+        return {"keys": keys}
+
+    def token(self, alg, i):
+        now = int(time.time())
+        claims = {"iss": ISSUER, "aud": "api", "sub": f"user{i}", "iat": now, "exp": now + 86400, "scope": "orders:read"}
+        return jwt.encode(claims, SECRET if alg == "HS256" else self.private[alg], alg, headers={"kid": alg})
+
+
+def write_requests(path, requests):
+    """requests: of (host, target, header lines).  One request a line, for load.lua."""
+    with open(path, "w", encoding="ascii") as out:
+        for name, target, headers in requests:
+            lines = "".join(f"{line}\\r\\n" for line in headers)
+            out.write(f"GET {target} HTTP/1.1\\r\\nHost: {name}\\r\\nUser-Agent: bench\\r\\nAccept: */*\\r\\n{lines}\\r\\n\n")
+    return path
+
+
+class Bed:
+    """PostgreSQL, tenantd, a backend, and any number of gateways."""
+
+    def __init__(self, name):
+        self.dir = process.folder(f"bench-{name}")
+        self.processes = measure.Processes(str(self.dir / "logs"))
+        self.backend_port = measure.free_port()
+        self.server = self.tenantd = self.rest = None
+        self.gateways = []
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+
+    def start(self):
+        self.server = postgres.Server(self.dir / "postgres")
+        self.database = self.server.database()
+        tenantd.migrate(self.database)
+        self.tenantd = tenantd.Tenantd(self.database, self.dir / "tenantd")
+        self.rest = platform.Rest(self.tenantd.socket)
+
+    def backend(self):
+        binary = process.BUILD / "tests" / "bench-backend"
+        subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{measure.HERE}/backend.c"], check=True)
+        self.processes.spawn("backend", [str(binary), str(self.backend_port)], core=measure.LOAD_CORE)
+        measure.wait_port(self.backend_port)
+
+    def seal(self, secret):
+        return subprocess.run([str(process.TENANTD), "seal", "--config", str(self.tenantd.config)], input=secret,
+                              text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+
+    def gateway(self, name, ready=True, **options):
+        options = {"workers": 1, "connections": 4096, "keepalive": 256, "level": "notice", "zone": "64m",
+                   "server": "access_log off;", **options}
+        gateway = platform.Gateway(name, f"unix:{self.tenantd.socket}", self.tenantd.secret_key, **options)
+        self.gateways.append(gateway)
+        if ready:
+            self.wait(gateway)
+        return gateway
+
+    def wait(self, gateway, seconds=120):
+        """Until the gateway has acknowledged what the registry has now."""
+        revision = self.database.revision()
+        deadline = time.monotonic() + seconds
+        while True:
+            response = self.rest.request("GET", f"/v1/gateways/{gateway.name}")
+            if response.status == 200 and (response.json().get("observedRevision") or 0) >= revision:
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"bench: {gateway.name} did not reach revision {revision}: {response}")
+            time.sleep(0.01)
+
+    def import_tenants(self, numbers, **more):
+        """Bulk import; seconds that it took."""
+        body = "\n".join(json.dumps(typical(i, self.backend_port, **more)) for i in numbers).encode()
+        started = time.monotonic()
+        response = self.rest.request("POST", "/v1/import", body, {"Content-Type": "application/jsonl"})
+        seconds = time.monotonic() - started
+        failed = [line for line in response.text.splitlines() if '"status":201' not in line.replace(" ", "")]
+        if response.status != 200 or failed:
+            raise SystemExit(f"bench: import: {response.status} {failed[:3]}")
+        return seconds
+
+    def end(self):
+        for gateway in self.gateways:
+            gateway.stop()
+        self.processes.end_all()
+        if self.rest:
+            self.rest.close()
+        if self.tenantd:
+            self.tenantd.stop()
+        if self.server:
+            self.server.stop()
+
+
+def requests_with_keys(path, numbers):
+    return write_requests(path, [(host(i), "/orders/1", [f"X-API-Key: {api_key(i)}"]) for i in numbers])
+
+
+def core_of(pid):
+    measure.pin(pid, measure.GATEWAY_CORE)
+    return pid
+
+
+def environment_line():
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "unknown")
+    return f"{os.cpu_count()} cores, {model}, {os.uname().release}"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Commit to enforced: from the commit of a quota change to the first answer held to it, on every gateway."""
+
+import re
+import select
+import socket
+import threading
+import time
+
+import psycopg
+
+import bed as beds
+import measure
+from measure import Target
+
+CHANGES = 40
+FLOOD_RATE = 100    # other changes per second
+
+
+class Probe:
+    """One kept connection to a gateway; asks for the limit that is enforced now."""
+
+    def __init__(self, port, request):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.request = request
+        self.seen = None
+
+    def send(self):
+        self.socket.sendall(self.request)
+
+    def receive(self):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self.socket.recv(65536)
+        self.seen = int(re.search(rb"RateLimit-Policy:.*?q=(\d+)", data)[1])
+        size = re.search(rb"Content-Length: (\d+)", data)
+        rest = int(size[1]) - len(data.split(b"\r\n\r\n", 1)[1]) if size else 0
+        while rest > 0:
+            rest -= len(self.socket.recv(rest))
+        return self.seen
+
+
+def wait_enforced(probes, limit, deadline):
+    """Polls every gateway until it enforces the limit; when each did."""
+    waiting, at = {p.socket: p for p in probes}, []
+    for probe in probes:
+        probe.send()
+    while waiting:
+        ready, _, _ = select.select(list(waiting), [], [], max(0, deadline - time.time()))
+        if not ready:
+            raise SystemExit("bench: a change was not enforced in time")
+        for s in ready:
+            if waiting[s].receive() == limit:
+                at.append(time.time())
+                del waiting[s]
+            else:
+                waiting[s].send()
+    return at
+
+
+def flood(bed, stop):
+    """FLOOD_RATE changes of other tenants per second, until told to stop."""
+    with psycopg.connect(bed.database.conninfo(), autocommit=True) as connection:
+        started, n = time.monotonic(), 0
+        while not stop.is_set():
+            n += 1
+            connection.execute("SELECT tiergate.set_quota(%s, requests => %s, per => '1 minute')",
+                               (f"t{1 + n % 99}", 1_000_000 + n))
+            stop.wait(max(0, started + n / FLOOD_RATE - time.monotonic()))
+
+
+def delays(bed, probes):
+    found = []
+    with psycopg.connect(bed.database.conninfo(), autocommit=True) as connection:
+        for n in range(CHANGES):
+            limit = 500_000 + len(probes) * 1000 + n + int(time.time()) % 100_000 * 10_000
+            connection.execute("SELECT tiergate.set_quota('t0', requests => %s, per => '1 minute')", (limit,))
+            committed = time.time()
+            found += [(at - committed) * 1000 for at in wait_enforced(probes, limit, committed + 10)]
+    return found
+
+
+def measure_gateways(bed, gateways):
+    request = f"GET /x HTTP/1.1\r\nHost: {beds.host(0)}\r\nX-API-Key: {beds.api_key(0)}\r\n\r\n".encode()
+    probes = [Probe(g.port, request) for g in gateways]
+    alone = delays(bed, probes)
+    stop = threading.Event()
+    flooder = threading.Thread(target=flood, args=(bed, stop))
+    flooder.start()
+    try:
+        flooded = delays(bed, probes)
+    finally:
+        stop.set()
+        flooder.join()
+    for probe in probes:
+        probe.socket.close()
+    return alone, flooded
+
+
+def p99_while_flooded(bed, gateway, options):
+    """Latency of requests: quiet, and while changes flow; interleaved."""
+    keys = beds.requests_with_keys(bed.dir / "keys.txt", range(100))
+    target = Target("gw", gateway.port, beds.core_of(gateway.workers[0]), keys)
+    quiet, busy = [], []
+    for _ in range(options.rounds):
+        quiet.append(measure.wrk(target.port, target.file, target.pid, options.seconds, 8))
+        stop = threading.Event()
+        flooder = threading.Thread(target=flood, args=(bed, stop))
+        flooder.start()
+        busy.append(measure.wrk(target.port, target.file, target.pid, options.seconds, 8))
+        stop.set()
+        flooder.join()
+    return quiet, busy
+
+
+def run(options):
+    bed = beds.Bed("changes")
+    try:
+        bed.backend()
+        bed.rest.call("PUT", "/v1/issuers/bench", {"issuer": beds.ISSUER, "audiences": ["api"],
+                                                   "algorithms": ["ES256"], "jwks": {"keys": []}})
+        bed.import_tenants(range(100))
+        rows, gateways = [], []
+        for count in (1, 8, 32):
+            while len(gateways) < count:
+                gateways.append(bed.gateway(f"gw-{len(gateways)}", zone="8m", connections=256))
+            for what, found in zip(("alone", f"{FLOOD_RATE}/s"), measure_gateways(bed, gateways)):
+                rows.append((count, what, f"{measure.percentile(found, 50):.1f}", f"{measure.percentile(found, 99):.1f}",
+                             f"{max(found):.1f}"))
+        pids = [g.workers for g in gateways]
+        measure.table("Commit to enforced on every gateway, ms", ("gateways", "changes", "p50", "p99", "max"), rows)
+        quiet, busy = p99_while_flooded(bed, gateways[0], options)
+        q, b = measure.median(quiet, "p99"), measure.median(busy, "p99")
+        measure.table(f"Requests while {FLOOD_RATE} changes/s flow", ("", "p99 us", "ratio"),
+                      [("quiet", f"{q:.0f}", ""), ("changing", f"{b:.0f}", f"{b / q:.2f}")])
+        print(f"worker pids unchanged: {'yes' if pids == [g.workers for g in gateways] else 'NO'}")
+    finally:
+        bed.end()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Cost of a request: plain nginx, HAProxy, and the gateway with each credential, cached, new and refused."""
+
+import bed as beds
+import measure
+import peers
+from measure import Target
+
+TENANTS = 10_000
+TOKENS = 4_096      # distinct ones; the cache of the "new" gateway holds far fewer
+
+
+def tokens_file(path, keys, alg, numbers):
+    return beds.write_requests(path, [(beds.host(i), "/orders/1", [f"Authorization: Bearer {keys.token(alg, i)}"])
+                                      for i in numbers])
+
+
+def refusal_files(bed):
+    limited = beds.typical(TENANTS, bed.backend_port, limit=1)
+    limited["quotas"][0]["window"] = limited["quotas"][1]["window"] = "day"
+    bed.rest.call("POST", "/v1/tenants", limited)
+    over = beds.requests_with_keys(bed.dir / "over.txt", [TENANTS])
+    denied = beds.write_requests(bed.dir / "denied.txt", [
+        (beds.host(i), "/orders/1", [f"X-API-Key: {beds.api_key(i + 1)}"]) for i in range(1000)])
+    return over, denied
+
+
+def targets(bed):
+    keys = beds.Keys()
+    bed.rest.call("PUT", "/v1/issuers/bench", {
+        "issuer": beds.ISSUER, "audiences": ["api"], "algorithms": list(beds.ALGORITHMS), "consumer_claim": "sub",
+        "jwks": keys.jwks(bed.seal)})
+    bed.import_tenants(range(TENANTS))
+    over, denied = refusal_files(bed)
+    everyone, some = range(TENANTS), range(0, TENANTS, TENANTS // TOKENS)
+    key_file = beds.requests_with_keys(bed.dir / "keys.txt", everyone)
+    token_files = {alg: tokens_file(bed.dir / f"{alg}.txt", keys, alg, some) for alg in beds.ALGORITHMS}
+
+    cached = bed.gateway("cached", http="tenant_token_cache 16384; tenant_auth_failures off;")
+    new = bed.gateway("new", http="tenant_token_cache 16;")
+    cached_worker, new_worker = (beds.core_of(g.workers[0]) for g in (cached, new))
+    plain_port, plain_worker = peers.plain(bed)
+
+    found = [Target("plain nginx", plain_port, plain_worker, key_file),
+             Target("tiergate, API key", cached.port, cached_worker, key_file)]
+    found += [Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]) for alg in beds.ALGORITHMS]
+    found += [Target(f"tiergate, {alg} new", new.port, new_worker, token_files[alg]) for alg in beds.ALGORITHMS]
+    for alg in beds.ALGORITHMS:
+        key = beds.SECRET
+        if alg != "HS256":
+            key = bed.dir / f"{alg}.pem"
+            key.write_text(keys.pem(alg))
+        port, pid = peers.haproxy(bed, alg, key, beds.ISSUER, everyone)
+        found.append(Target(f"haproxy, {alg}", port, pid, token_files[alg]))
+    found.append(Target("tiergate, 429 over quota", cached.port, cached_worker, over, "all"))
+    found.append(Target("tiergate, 401 bad key", cached.port, cached_worker, denied, "all"))
+    return found
+
+
+def run(options):
+    bed = beds.Bed("requests")
+    try:
+        bed.backend()
+        results = measure.rounds(targets(bed), options.rounds, options.seconds)
+    finally:
+        bed.end()
+    plain = results["plain nginx"]
+    rows = []
+    for name, found in results.items():
+        cpu = measure.median(found, "cpu_us")
+        rows.append((name, f"{cpu:.1f}", f"{measure.median(plain, 'cpu_us') / cpu:.2f}",
+                     f"{cpu - measure.median(plain, 'cpu_us'):+.1f}", f"{measure.median(found, 'rate'):.0f}",
+                     f"{measure.median(found, 'rate') / measure.median(plain, 'rate'):.2f}",
+                     f"{measure.median(found, 'p50'):.0f}", f"{measure.median(found, 'p99'):.0f}"))
+    measure.table(f"Requests: {TENANTS} tenants at random, medians of {options.rounds} interleaved rounds",
+                  ("target", "CPU us", "plain/CPU", "over plain us", "req/s", "of plain", "p50 us", "p99 us"), rows)

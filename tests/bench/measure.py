@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Processes pinned to cores, their CPU time from the kernel's accounting, and load by wrk."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+GATEWAY_CORE, LOAD_CORE = 0, 1
+HERE = os.path.dirname(os.path.realpath(__file__))
+
+
+def raise_limits():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_port(port, seconds=20):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def pin(pid, core):
+    for task in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(task), {core})
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def cpu_seconds(pid):
+    """Time on a core, in s; from the scheduler in ns, or from the ticks where that is not built in."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as f:
+            return int(f.read().split()[0]) / 1e9
+    except (OSError, IndexError):
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) / 1024
+
+
+class Processes:
+    """Ends what it started, by pid, last first."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        self.started = []
+        os.makedirs(directory, exist_ok=True)
+
+    def spawn(self, name, command, core=None, **kwargs):
+        log = open(f"{self.dir}/{name}.log", "ab")
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **kwargs)
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        self.started.append(process)
+        return process
+
+    def end(self, process):
+        self.started.remove(process)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def end_all(self):
+        for process in list(reversed(self.started)):
+            self.end(process)
+
+
+class Result:
+    """One round: CPU in us per request, requests per s, latency percentiles in us."""
+
+    def __init__(self, requests, seconds, cpu, p50, p99, failed, refused):
+        self.requests, self.failed, self.refused = requests, failed, refused
+        self.rate = requests / seconds
+        self.cpu_us = cpu * 1e6 / max(1, requests)
+        self.p50, self.p99 = p50, p99
+
+
+def wrk(port, requests_file, pid, seconds, connections=32):
+    """Load from LOAD_CORE on a port, while pid's CPU time is counted."""
+    before = cpu_seconds(pid)
+    out = subprocess.run(["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
+                          "--timeout", "10s", "-s", f"{HERE}/load.lua", f"http://127.0.0.1:{port}"],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
+                         env={**os.environ, "REQUESTS": requests_file}).stdout
+    cpu = cpu_seconds(pid) - before
+    found = re.search(r"RESULT requests=(\d+) duration=(\d+) p50=(\d+) p99=(\d+) failed=(\d+) status=(\d+)", out)
+    if not found:
+        raise SystemExit(f"bench: wrk said:\n{out}")
+    requests, duration, p50, p99, failed, status = map(int, found.groups())
+    return Result(requests, duration / 1e6, cpu, p50, p99, failed, status)
+
+
+class Target:
+    """What a round is run against: a port, the process that is charged, a file of requests, and how many of the
+    answers are to be refusals ("none" or "all")."""
+
+    def __init__(self, name, port, pid, requests_file, refusals="none"):
+        self.name, self.port, self.pid = name, port, pid
+        self.file, self.refusals = requests_file, refusals
+
+    def check(self, result):
+        wrong = result.refused if self.refusals == "none" else result.requests - result.refused
+        if wrong > result.requests * 0.001 or result.failed:
+            raise SystemExit(f"bench: {self.name}: {wrong} of {result.requests} answers were not as expected, "
+                             f"{result.failed} failed")
+
+
+def rounds(targets, count, seconds):
+    """Interleaved rounds, so that drift of the machine hits every target alike: results by target name."""
+    results = {target.name: [] for target in targets}
+    for target in targets:
+        wrk(target.port, target.file, target.pid, 1)     # warm
+    for _ in range(count):
+        for target in targets:
+            result = wrk(target.port, target.file, target.pid, seconds)
+            target.check(result)
+            results[target.name].append(result)
+    return results
+
+
+def median(results, field):
+    return statistics.median(getattr(result, field) for result in results)
+
+
+def percentile(values, p):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * p / 100))]
+
+
+def table(title, columns, rows):
+    print(f"\n{title}\n", flush=True)
+    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, ["-" * w for w in widths], *rows]:
+        cells = [str(row[0]).ljust(widths[0])] + [str(c).rjust(w) for c, w in zip(row[1:], widths[1:])]
+        print("  ".join(cells), flush=True)
