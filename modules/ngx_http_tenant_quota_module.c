@@ -19,25 +19,15 @@
  *     too, and replace what the upstream says about limits of its own.
  */
 
-#include "ngx_http_tenant.h"
+#include "ngx_http_tenant_quota.h"
 
 #include <time.h>
 
 #include "../lib/tg_ratelimit.h"
 
 
-#define NGX_HTTP_TENANT_QUOTA_OFF      0
-#define NGX_HTTP_TENANT_QUOTA_ON       1
-#define NGX_HTTP_TENANT_QUOTA_DRY_RUN  2
-
 /* Places in the context's pin that the balancer needs. */
 #define NGX_HTTP_TENANT_BALANCER_HOLDS  2
-
-
-typedef struct {
-    ngx_uint_t   mode;
-    ngx_flag_t   headers;
-} ngx_http_tenant_quota_loc_conf_t;
 
 
 static ngx_int_t ngx_http_tenant_quota_handler(ngx_http_request_t *r);
@@ -51,31 +41,12 @@ static tg_pin_t *ngx_http_tenant_quota_pin(ngx_http_request_t *r,
 static void ngx_http_tenant_quota_cleanup(void *data);
 static ngx_int_t ngx_http_tenant_quota_hold(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_result_t *result);
-static void ngx_http_tenant_quota_give_back(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx);
-static ngx_uint_t ngx_http_tenant_quota_is_last(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx, ngx_chain_t *in);
 static ngx_int_t ngx_http_tenant_quota_headers(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set,
     const tg_quota_now_t *now, const tg_quota_result_t *result);
 static ngx_int_t ngx_http_tenant_quota_refuse(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_set_t *set,
     const tg_quota_now_t *now, const tg_quota_result_t *result);
-
-static ngx_int_t ngx_http_tenant_quota_body(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_quota_loc_conf_t *qlcf,
-    const tg_quota_set_t *set);
-static ngx_int_t ngx_http_tenant_quota_body_detail(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refuse_t *more);
-static ngx_int_t ngx_http_tenant_quota_limit_body(ngx_http_request_t *r,
-    off_t limit);
-static ngx_int_t ngx_http_tenant_quota_violated(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx, const tg_quota_t *quota,
-    ngx_http_tenant_refuse_t *more);
-
-static ngx_int_t ngx_http_tenant_quota_header_filter(ngx_http_request_t *r);
-static ngx_int_t ngx_http_tenant_quota_body_filter(ngx_http_request_t *r,
-    ngx_chain_t *in);
 
 static void *ngx_http_tenant_quota_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_tenant_quota_merge_loc_conf(ngx_conf_t *cf, void *parent,
@@ -140,15 +111,6 @@ ngx_module_t  ngx_http_tenant_quota_module = {
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
-
-
-static const ngx_str_t  ngx_http_tenant_quota_policy_name =
-    ngx_string("RateLimit-Policy");
-static const ngx_str_t  ngx_http_tenant_quota_limit_name =
-    ngx_string("RateLimit");
-
-static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
-static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 
 static ngx_int_t
@@ -306,22 +268,6 @@ ngx_http_tenant_quota_hold(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 }
 
 
-static void
-ngx_http_tenant_quota_give_back(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx)
-{
-    ngx_http_tenant_main_conf_t  *tmcf;
-
-    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
-
-    tg_quota_release(tmcf->zone, ctx->hold_pin ? ctx->hold_pin : ctx->pin,
-                     ctx->held, ctx->held_n);
-    ctx->held_n = 0;
-
-    ngx_http_tenant_balancer_forget(r, ctx);
-}
-
-
 /* The pin that holds what is in flight: the context's own as a rule. */
 static tg_pin_t *
 ngx_http_tenant_quota_pin(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
@@ -468,8 +414,7 @@ ngx_http_tenant_quota_refuse(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 }
 
 
-/* The member that the draft's problem types have. */
-static ngx_int_t
+ngx_int_t
 ngx_http_tenant_quota_violated(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, const tg_quota_t *quota,
     ngx_http_tenant_refuse_t *more)
@@ -495,312 +440,6 @@ ngx_http_tenant_quota_violated(ngx_http_request_t *r,
     more->members.len = p - more->members.data;
 
     return NGX_OK;
-}
-
-
-/* A length that is told is judged at once; one that is not, while it is read. */
-static ngx_int_t
-ngx_http_tenant_quota_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
-    ngx_http_tenant_quota_loc_conf_t *qlcf, const tg_quota_set_t *set)
-{
-    off_t                      length;
-    ngx_http_tenant_refuse_t   more;
-
-    length = r->headers_in.content_length_n;
-
-    if (set->body_dry_run && length > (off_t) set->body_dry_run->limit) {
-        tg_quota_count_body(set, set->body_dry_run);
-    }
-
-    if (set->body == NULL) {
-        return NGX_OK;
-    }
-
-    if (length > (off_t) set->body->limit) {
-        tg_quota_count_body(set, set->body);
-        tg_zone_touch(set->zone, ctx->block->slot);
-
-        if (qlcf->mode == NGX_HTTP_TENANT_QUOTA_DRY_RUN) {
-            return NGX_OK;
-        }
-
-        ctx->body_quota = set->body;
-
-        if (ngx_http_tenant_quota_body_detail(r, ctx, &more) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ngx_http_tenant_balancer_forget(r, ctx);
-        return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_BODY_TOO_LARGE,
-                                      &more);
-    }
-
-    if (length >= 0 || qlcf->mode == NGX_HTTP_TENANT_QUOTA_DRY_RUN) {
-        return NGX_OK;
-    }
-
-    ctx->body_quota = set->body;
-
-    return ngx_http_tenant_quota_limit_body(r, set->body->limit) == NGX_OK
-           ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
-}
-
-
-static ngx_int_t
-ngx_http_tenant_quota_body_detail(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refuse_t *more)
-{
-    ngx_str_t  name;
-
-    ngx_memzero(more, sizeof(ngx_http_tenant_refuse_t));
-    name = ngx_http_tenant_str(ctx->block, ctx->body_quota->name);
-
-    more->detail.data = ngx_pnalloc(r->pool, 100 + name.len);
-    if (more->detail.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    more->detail.len = ngx_sprintf(more->detail.data,
-                                   "Quota '%V' allows %uL bytes in the body of "
-                                   "a request.", &name, ctx->body_quota->limit)
-                       - more->detail.data;
-
-    return ngx_http_tenant_quota_violated(r, ctx, ctx->body_quota, more);
-}
-
-
-/*
- * nginx holds a body of unknown length to client_max_body_size of the request's
- * location while it reads: this request gets a location configuration of its
- * own.  0 stands for "no limit" there, so a body of nothing becomes one of 1.
- */
-static ngx_int_t
-ngx_http_tenant_quota_limit_body(ngx_http_request_t *r, off_t limit)
-{
-    void                      **loc_conf;
-    ngx_http_core_loc_conf_t   *clcf;
-
-    if (r->headers_in.content_length_n >= 0) {
-        return NGX_OK;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (clcf->client_max_body_size && clcf->client_max_body_size <= limit) {
-        return NGX_OK;
-    }
-
-    loc_conf = ngx_pmemalign(r->pool, sizeof(void *) * ngx_http_max_module,
-                             sizeof(void *));
-    if (loc_conf == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(loc_conf, r->loc_conf, sizeof(void *) * ngx_http_max_module);
-
-    clcf = ngx_palloc(r->pool, sizeof(ngx_http_core_loc_conf_t));
-    if (clcf == NULL) {
-        return NGX_ERROR;
-    }
-
-    *clcf = *(ngx_http_core_loc_conf_t *)
-            r->loc_conf[ngx_http_core_module.ctx_index];
-    clcf->client_max_body_size = limit ? limit : 1;
-
-    loc_conf[ngx_http_core_module.ctx_index] = clcf;
-    r->loc_conf = loc_conf;
-
-    return NGX_OK;
-}
-
-
-/* Sets or replaces; an upstream has no say in the limits of its gateway. */
-static ngx_int_t
-ngx_http_tenant_quota_set_header(ngx_http_request_t *r, const ngx_str_t *name,
-    const ngx_str_t *value)
-{
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
-
-    for (part = &r->headers_out.headers.part; part; part = part->next) {
-        header = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len == name->len
-                && ngx_strncasecmp(header[i].key.data, name->data, name->len)
-                   == 0)
-            {
-                header[i].hash = 0;
-            }
-        }
-    }
-
-    if (value->len == 0) {
-        return NGX_OK;
-    }
-
-    header = ngx_list_push(&r->headers_out.headers);
-    if (header == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(header, sizeof(ngx_table_elt_t));
-
-    header->hash = 1;
-    header->key = *name;
-    header->value = *value;
-
-    return NGX_OK;
-}
-
-
-/* nginx has cut a chunked body off: its page becomes our problem document. */
-static ngx_int_t
-ngx_http_tenant_quota_body_was_cut(ngx_http_request_t *r,
-    ngx_http_tenant_ctx_t *ctx)
-{
-    ngx_buf_t                    *b;
-    tg_quota_set_t                set;
-    ngx_http_tenant_loc_conf_t   *tlcf;
-    ngx_http_tenant_refuse_t      more;
-    ngx_http_tenant_main_conf_t  *tmcf;
-
-    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
-    tlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_module);
-
-    set.zone = tmcf->zone;
-    tg_quota_count_body(&set, ctx->body_quota);
-    tg_zone_touch(tmcf->zone, ctx->block->slot);
-
-    if (ngx_http_tenant_quota_body_detail(r, ctx, &more) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    b = ngx_http_tenant_problem(r, ctx, NGX_HTTP_TENANT_BODY_TOO_LARGE, &more);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (!tlcf->problem || r->error_page || r->header_only) {
-        return NGX_OK;
-    }
-
-    ctx->problem = b;
-    ctx->body_refused = 1;
-
-    ngx_str_set(&r->headers_out.content_type, "application/problem+json");
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-    ngx_http_clear_content_length(r);
-    r->headers_out.content_length_n = b->last - b->pos;
-
-    return NGX_OK;
-}
-
-
-/* What is about to be written ends the response.  A body of known length is
- * whole for its reader before nginx marks its end. */
-static ngx_uint_t
-ngx_http_tenant_quota_is_last(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
-    ngx_chain_t *in)
-{
-    for ( /* void */ ; in; in = in->next) {
-        if (in->buf->last_buf) {
-            return 1;
-        }
-
-        if (!ngx_buf_special(in->buf)) {
-            ctx->sent += ngx_buf_size(in->buf);
-        }
-    }
-
-    return r->headers_out.content_length_n >= 0
-           && ctx->sent >= r->headers_out.content_length_n;
-}
-
-
-static ngx_int_t
-ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
-{
-    ngx_http_tenant_ctx_t             *ctx;
-    ngx_http_tenant_quota_loc_conf_t  *qlcf;
-
-    if (r != r->main) {
-        return ngx_http_next_header_filter(r);
-    }
-
-    ctx = ngx_http_tenant_get_ctx(r);
-
-    if (ctx == NULL || !ctx->charged || ctx->refusal) {
-        return ngx_http_next_header_filter(r);
-    }
-
-    if ((ctx->held_n || ctx->circuit)
-        && (r->header_only || r->headers_out.content_length_n == 0
-            || r->headers_out.status == NGX_HTTP_NO_CONTENT
-            || r->headers_out.status == NGX_HTTP_NOT_MODIFIED))
-    {
-        ngx_http_tenant_quota_give_back(r, ctx);
-    }
-
-    if (r->headers_out.status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE
-        && ctx->body_quota
-        && !(r->upstream && r->upstream->headers_in.status_n)
-        && ngx_http_tenant_quota_body_was_cut(r, ctx) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    qlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_quota_module);
-
-    if (qlcf->headers && qlcf->mode != NGX_HTTP_TENANT_QUOTA_OFF
-        && ctx->ratelimit_policy.len
-        && (ngx_http_tenant_quota_set_header(r,
-                                             &ngx_http_tenant_quota_policy_name,
-                                             &ctx->ratelimit_policy) != NGX_OK
-            || ngx_http_tenant_quota_set_header(r,
-                                             &ngx_http_tenant_quota_limit_name,
-                                             &ctx->ratelimit) != NGX_OK))
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_next_header_filter(r);
-}
-
-
-static ngx_int_t
-ngx_http_tenant_quota_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
-{
-    ngx_chain_t             out;
-    ngx_http_tenant_ctx_t  *ctx;
-
-    if (in == NULL || r != r->main) {
-        return ngx_http_next_body_filter(r, in);
-    }
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_tenant_module);
-
-    if (ctx && (ctx->held_n || ctx->circuit)
-        && ngx_http_tenant_quota_is_last(r, ctx, in))
-    {
-        ngx_http_tenant_quota_give_back(r, ctx);
-    }
-
-    if (ctx == NULL || !ctx->body_refused) {
-        return ngx_http_next_body_filter(r, in);
-    }
-
-    if (ctx->problem == NULL) {
-        return NGX_OK;
-    }
-
-    out.buf = ctx->problem;
-    out.next = NULL;
-    ctx->problem = NULL;
-
-    return ngx_http_next_body_filter(r, &out);
 }
 
 
@@ -850,11 +489,7 @@ ngx_http_tenant_quota_init(ngx_conf_t *cf)
 
     *h = ngx_http_tenant_quota_handler;
 
-    ngx_http_next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = ngx_http_tenant_quota_header_filter;
-
-    ngx_http_next_body_filter = ngx_http_top_body_filter;
-    ngx_http_top_body_filter = ngx_http_tenant_quota_body_filter;
+    ngx_http_tenant_quota_init_filters();
 
     return NGX_OK;
 }
