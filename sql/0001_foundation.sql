@@ -114,7 +114,9 @@ INSERT INTO tiergate.limits (name, value, maximum, description) VALUES
     ('upstreams_per_tenant',   256,   256,   'Upstreams of a tenant'),
     ('endpoints_per_upstream', 256,   256,   'Endpoints of an upstream'),
     ('routes_per_tenant',      1000,  1000,  'Routes of a tenant'),
-    ('quotas_per_tenant',      1000,  1000,  'Quotas of a tenant');
+    ('quotas_per_tenant',      1000,  1000,  'Quotas of a tenant'),
+    ('quotas_per_request',     16,    16,    'Quotas that can apply to one request: those of tenant and route, and of one consumer'),
+    ('holds_per_request',      6,     6,     'Of them, quotas of concurrency');
 
 
 -- How every rule is refused.  tenantd turns this into a problem document, psql
@@ -200,6 +202,31 @@ COMMENT ON FUNCTION tiergate.is_consumer(text) IS
     'Whether this can name a consumer: 1 to 128 visible ASCII characters, since it travels in headers';
 
 
+CREATE FUNCTION tiergate.is_header(name text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT length(name) <= 63 AND name ~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$'
+$$;
+
+COMMENT ON FUNCTION tiergate.is_header(text) IS
+    'Whether this is the name of a header field (RFC 9110), of at most 63 bytes';
+
+
+-- A path as the gateway matches it: it is normalised first, so that it has none
+-- of these.
+CREATE FUNCTION tiergate.is_path(path text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT octet_length(path) <= 512 AND left(path, 1) = '/'
+       AND path !~ '[\x01-\x20\x7f?#\\]|//|/\.\.?(/|$)'
+$$;
+
+COMMENT ON FUNCTION tiergate.is_path(text) IS
+    'Whether this is a normalised path: begins with /, has no blanks, ?, #, backslash, // or dot segments, and at most 512 bytes';
+
+
 -- Arrays are checked in PL/pgSQL: it starts faster than an SQL function that
 -- cannot be inlined, and most arrays are null or short.
 
@@ -231,7 +258,7 @@ DECLARE
     m text;
 BEGIN
     FOREACH m IN ARRAY list LOOP
-        IF m IS NULL OR m !~ '^[A-Z][-A-Z_]{0,31}$' THEN
+        IF m IS NULL OR m NOT IN ('GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS') THEN
             RETURN false;
         END IF;
     END LOOP;
@@ -239,7 +266,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.are_methods(text[]) IS 'Whether each of these is a request method';
+COMMENT ON FUNCTION tiergate.are_methods(text[]) IS 'Whether each of these is a request method: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS';
 
 
 CREATE FUNCTION tiergate.are_hostnames(list text[])
@@ -285,8 +312,9 @@ BEGIN
     END IF;
     FOR h IN SELECT value FROM jsonb_array_elements(headers) LOOP
         IF jsonb_typeof(h) <> 'object' OR h - '{name,type,value}'::text[] <> '{}' OR NOT h ?& '{name,type,value}'
-           OR h->>'name' !~ '^[A-Za-z0-9][-A-Za-z0-9]{0,127}$' OR h->>'type' NOT IN ('exact', 'regex')
+           OR NOT tiergate.is_header(h->>'name') OR h->>'type' NOT IN ('exact', 'regex')
            OR jsonb_typeof(h->'value') <> 'string' OR octet_length(h->>'value') > 512
+           OR (h->>'type' = 'regex' AND h->>'value' = '')
            OR h->>'value' ~ '[\x01-\x1f\x7f]' THEN
             RETURN false;
         END IF;
@@ -317,7 +345,7 @@ BEGIN
         END IF;
         IF jsonb_array_length(c->'values') NOT BETWEEN 1 AND 64
            OR EXISTS (SELECT FROM jsonb_array_elements(c->'values') v
-                       WHERE jsonb_typeof(v) <> 'string' OR octet_length(v #>> '{}') > 256) THEN
+                       WHERE jsonb_typeof(v) <> 'string' OR octet_length(v #>> '{}') NOT BETWEEN 1 AND 256) THEN
             RETURN false;
         END IF;
     END LOOP;

@@ -104,6 +104,7 @@ CREATE TABLE tiergate.issuers (
     UNIQUE NULLS NOT DISTINCT (tenant, name)
 );
 
+CREATE UNIQUE INDEX issuers_tenant_ref ON tiergate.issuers (tenant, ref) WHERE ref IS NOT NULL;
 CREATE INDEX issuers_referring ON tiergate.issuers (ref) WHERE ref IS NOT NULL;
 
 COMMENT ON TABLE  tiergate.issuers                IS 'Who signs tokens: of the platform (no tenant), of a tenant, or a tenant''s reference to one of the platform';

@@ -374,19 +374,19 @@ DECLARE
 BEGIN
     FOR t IN
         SELECT * FROM (VALUES
-            ('hosts',     'n.host',                                        'hosts_per_tenant',       '{tenant}', owned),
-            ('consumers', 'n.name',                                        'consumers_per_tenant',   '{tenant}', owned),
-            ('api_keys',  'n.id::text',                                    'api_keys_per_tenant',    '{tenant}', owned),
-            ('upstreams', 'n.name',                                        'upstreams_per_tenant',   '{tenant}', owned),
+            ('hosts',     'n.host',                                        'hosts_per_tenant',       '{tenant}', owned, ''),
+            ('consumers', 'n.name',                                        'consumers_per_tenant',   '{tenant}', owned, ''),
+            ('api_keys',  'n.id::text',                                    'api_keys_per_tenant',    '{tenant}', owned, ''),
+            ('upstreams', 'n.name',                                        'upstreams_per_tenant',   '{tenant}', owned, ''),
             ('endpoints', 'n.upstream || ''/'' || host(n.address) || '':'' || n.port',
-                                                                           'endpoints_per_upstream', '{tenant,upstream}', owned),
-            ('routes',    'n.name',                                        'routes_per_tenant',      '{tenant}', owned),
-            ('quotas',    'n.name',                                        'quotas_per_tenant',      '{tenant}', owned),
+                                                                           'endpoints_per_upstream', '{tenant,upstream}', owned, ''),
+            ('routes',    'n.name',                                        'routes_per_tenant',      '{tenant}', owned, ''),
+            ('quotas',    'n.name',                                        'quotas_per_tenant',      '{tenant}', owned, 'holds_per_request'),
             ('issuers',   'n.name',                                        'issuers_per_tenant',     '{tenant}', owned || $m$
                  UNION ALL
                 SELECT CASE WHEN n.tenant IS NULL THEN 'issuer' ELSE 'tenant_issuer' END, n.id, n.name
-                  FROM new_rows n WHERE n.ref IS NULL$m$)
-        ) AS v (tab, label, lim, owner, marks)
+                  FROM new_rows n WHERE n.ref IS NULL$m$, '')
+        ) AS v (tab, label, lim, owner, marks, meet)
     LOOP
         EXECUTE format($f$
             CREATE FUNCTION tiergate.%1$s_inserted()
@@ -415,13 +415,17 @@ BEGIN
                 SELECT array_agg(o.tenant) INTO full_ones
                   FROM owners o
                  WHERE (SELECT count(*) FROM tiergate.%1$s x WHERE %5$s)
-                       > (SELECT l.value / 2 FROM tiergate.limits l WHERE l.name = %3$L);
+                       > (SELECT min(CASE l.name WHEN %3$L THEN l.value / 2 ELSE l.value END)
+                            FROM tiergate.limits l WHERE l.name IN (%3$L, %8$L));
 
                 IF full_ones IS NOT NULL THEN
                     FOR one IN SELECT DISTINCT %4$s FROM new_rows n WHERE n.tenant = ANY (full_ones) LOOP
                         PERFORM tiergate.hold_limit(%3$L, one::text);
                         PERFORM tiergate.refuse_excess(%3$L,
                             (SELECT count(*) FROM tiergate.%1$s x WHERE %7$s));
+                        IF %8$L <> '' THEN
+                            PERFORM tiergate.refuse_crowd(one.tenant);
+                        END IF;
                     END LOOP;
                 END IF;
                 RETURN NULL;
@@ -431,7 +435,8 @@ BEGIN
                  (SELECT string_agg('n.' || c, ', ') FROM unnest(t.owner::text[]) c),
                  (SELECT string_agg(format('x.%1$s = o.%1$s', c), ' AND ') FROM unnest(t.owner::text[]) c),
                  t.marks,
-                 (SELECT string_agg(format('x.%1$s = one.%1$s', c), ' AND ') FROM unnest(t.owner::text[]) c));
+                 (SELECT string_agg(format('x.%1$s = one.%1$s', c), ' AND ') FROM unnest(t.owner::text[]) c),
+                 t.meet);
         EXECUTE format('COMMENT ON FUNCTION tiergate.%s_inserted() IS %L', t.tab,
                        'Trigger: audits new rows, marks their tenants as changed, and holds them to limit ' || t.lim);
         EXECUTE format(
@@ -496,6 +501,62 @@ END
 $$;
 
 COMMENT ON FUNCTION tiergate.refuse_excess(text, bigint) IS 'Refuses what is more than a limit';
+
+
+-- A gateway has room for so many decisions in one request.  Quotas of the tenant
+-- and of a route meet in a request of that route, those of each consumer
+-- included; of quotas for one consumer by name, those of one consumer do.
+CREATE FUNCTION tiergate.refuse_crowd(tenant text)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    crowd record;
+BEGIN
+    WITH q AS MATERIALIZED (
+        SELECT x.route, nullif(x.consumer, '*') AS consumer, x.metric = 'concurrency' AS holds
+          FROM tiergate.quotas x WHERE x.tenant = refuse_crowd.tenant
+    ), met AS (
+        SELECT r.route, q.consumer, count(*) AS n, count(*) FILTER (WHERE q.holds) AS holds
+          FROM (SELECT DISTINCT route FROM q) r
+          JOIN q ON q.route IS NULL OR q.route = r.route
+         GROUP BY r.route, q.consumer
+    )
+    SELECT m.route,
+           coalesce(sum(m.n) FILTER (WHERE m.consumer IS NULL), 0)
+               + coalesce(max(m.n) FILTER (WHERE m.consumer IS NOT NULL), 0) AS quotas,
+           coalesce(sum(m.holds) FILTER (WHERE m.consumer IS NULL), 0)
+               + coalesce(max(m.holds) FILTER (WHERE m.consumer IS NOT NULL), 0) AS holds
+      INTO crowd
+      FROM met m
+     GROUP BY m.route
+     ORDER BY 2 DESC, 3 DESC LIMIT 1;
+
+    PERFORM tiergate.refuse_excess('quotas_per_request', crowd.quotas::bigint);
+    PERFORM tiergate.refuse_excess('holds_per_request', crowd.holds::bigint);
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.refuse_crowd(text) IS
+    'Refuses more quotas of a tenant than can be decided in one request';
+
+
+CREATE FUNCTION tiergate.quota_moved()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM tiergate.refuse_crowd(NEW.tenant);
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.quota_moved() IS 'Trigger: a quota counts something else than before';
+
+CREATE TRIGGER quotas_moved AFTER UPDATE OF tenant, route, consumer, metric ON tiergate.quotas
+    FOR EACH ROW WHEN ((OLD.tenant, OLD.route, OLD.consumer, OLD.metric)
+                       IS DISTINCT FROM (NEW.tenant, NEW.route, NEW.consumer, NEW.metric))
+    EXECUTE FUNCTION tiergate.quota_moved();
 
 
 -- Updates and deletes are audited and marked row by row.

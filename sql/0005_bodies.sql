@@ -132,7 +132,7 @@ INSERT INTO tiergate.body_fields
     ('match',  'hosts',     'array',   false, 1, 16, NULL, NULL, 'hosts', 'Hosts of the tenant'),
     ('path',   'type',      'string',  false, NULL, NULL, '{exact,prefix,regex}', NULL, NULL, 'exact, prefix or regex'),
     ('path',   'value',     'string',  true,  1, 512, NULL, 'token', NULL, 'What the normalised path must match'),
-    ('methods', '[]',       'string',  false, NULL, NULL, NULL, 'method', NULL, 'Request method'),
+    ('methods', '[]',       'string',  false, NULL, NULL, '{GET,HEAD,POST,PUT,DELETE,PATCH,OPTIONS}', NULL, NULL, 'Request method'),
     ('headers', '[]',       'object',  false, NULL, NULL, NULL, NULL, 'header', 'Header'),
     ('header', 'name',      'string',  true,  NULL, NULL, NULL, 'header', NULL, 'Name of the header'),
     ('header', 'type',      'string',  false, NULL, NULL, '{exact,regex}', NULL, NULL, 'exact or regex'),
@@ -146,7 +146,7 @@ INSERT INTO tiergate.body_fields
     ('claims', '[]',        'object',  false, NULL, NULL, NULL, NULL, 'claim', 'Claim'),
     ('claim',  'name',      'string',  true,  1, 128, NULL, NULL, NULL, 'Name of the claim'),
     ('claim',  'values',    'array',   true,  1, 64, NULL, NULL, 'claim_values', 'One of these'),
-    ('claim_values', '[]',  'string',  false, 0, 256, NULL, NULL, NULL, 'Value'),
+    ('claim_values', '[]',  'string',  false, 1, 256, NULL, NULL, NULL, 'Value'),
     ('rewrite', 'type',     'string',  true,  NULL, NULL, '{strip_prefix,replace_prefix,replace_path}', NULL, NULL, 'How the path changes'),
     ('rewrite', 'value',    'string',  false, 1, 512, NULL, 'path', NULL, 'The new prefix or path'),
     ('backends', '[]',      'object',  false, NULL, NULL, NULL, NULL, 'backend', 'Backend'),
@@ -317,7 +317,7 @@ AS $$
             ELSE 'is OKP and needs crv (Ed25519, Ed448) and x in base64url' END
         WHEN jwk->>'kty' = 'oct' THEN CASE
             WHEN jwk ? 'k' THEN 'holds its secret in the clear; seal it first (tenantd seal) and give k_sealed'
-            WHEN length(jwk->>'k_sealed') BETWEEN 16 AND 4096 AND jwk->>'k_sealed' ~ '^[!-~]+$' THEN NULL
+            WHEN length(jwk->>'k_sealed') BETWEEN 16 AND 8192 AND jwk->>'k_sealed' ~ '^[!-~]+$' THEN NULL
             ELSE 'is oct and needs k_sealed' END
         ELSE 'has a kty other than RSA, EC, OKP, oct' END
 $$;
@@ -352,12 +352,10 @@ AS $$
             'has blanks or control characters' END
         WHEN 'text' THEN CASE WHEN value ~ '[\x01-\x1f\x7f]' THEN
             'has control characters' END
-        WHEN 'path' THEN CASE WHEN left(value, 1) <> '/' OR value ~ '[\x01-\x20\x7f?#]' THEN
-            'is no path: it begins with / and has no blanks, ? or #' END
-        WHEN 'method' THEN CASE WHEN value !~ '^[A-Z][-A-Z_]{0,31}$' THEN
-            'is no request method: use capital letters' END
-        WHEN 'header' THEN CASE WHEN value !~ '^[A-Za-z0-9][-A-Za-z0-9]{0,127}$' THEN
-            'is no header name: use letters, digits and hyphens' END
+        WHEN 'path' THEN CASE WHEN NOT tiergate.is_path(value) THEN
+            'is no path: it begins with / and has no blanks, ?, #, backslash, // or dot segments' END
+        WHEN 'header' THEN CASE WHEN NOT tiergate.is_header(value) THEN
+            'is no header name: use letters, digits and hyphens, at most 63' END
         WHEN 'sha256' THEN CASE WHEN value !~ '^[0-9a-f]{64}$' THEN
             'is no SHA-256: use 64 hex digits in lower case' END
         WHEN 'time' THEN CASE WHEN tiergate.parse_time(value) IS NULL THEN
@@ -373,7 +371,7 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION tiergate.format_problem(text, text) IS
-    'What is wrong with the form of a string, or null: label, name, hostname, consumer, authority, token, text, path, method, header, sha256, time, window, jwks_uri, address, jwk';
+    'What is wrong with the form of a string, or null: label, name, hostname, consumer, authority, token, text, path, header, sha256, time, window, jwks_uri, address, jwk';
 
 
 CREATE FUNCTION tiergate.body_problems(object text, body jsonb)

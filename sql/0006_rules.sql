@@ -39,7 +39,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('tenants_display',   422, 'wrong-length',   '/display_name', 'display_name of tenant "%s" has more than 200 bytes', ''),
     ('tenants_labels',    422, 'invalid-labels', '/labels',       'labels of tenant "%s" are no object of strings, or have more than 16384 bytes', ''),
     ('tenants_boost',     422, 'invalid-boost',  '/boost',        'the boost of tenant "%s" needs both a factor and an end', ''),
-    ('tenants_factor',    422, 'out-of-range',   '/boost/factor', 'the boost factor of tenant "%s" does not lie above 0 and at most at 1000', ''),
+    ('tenants_factor',    422, 'out-of-range',   '/boost/factor', 'the boost factor of tenant "%s" does not lie between 0.001 and 1000', ''),
     ('tenants_pkey',      409, 'tenant-exists',  '/name',         'there is a tenant of this name already', 'choose another name, or PATCH the tenant'),
     ('tenants_tier_fkey', 422, 'unknown-tier',   '/tier',         'there is no tier of this name', 'list the tiers with GET /v1/tiers'),
 
@@ -62,6 +62,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('issuers_keys',       422, 'wrong-type',        '/jwks/keys',      'keys of issuer "%s" are no array', ''),
     ('issuers_keyless',    422, 'missing-field',     '/jwks',           'issuer "%s" has neither keys nor a jwks_uri', 'give jwks with its keys, or the jwks_uri where they are'),
     ('issuers_ref_fkey',   409, 'issuer-in-use',     '',                'tenants refer to this issuer', 'remove their references first'),
+    ('issuers_tenant_ref', 409, 'duplicate-reference', '/ref',          'the tenant refers to this issuer already', ''),
     ('issuers_tenant_name_key', 409, 'duplicate-name', '/name',         'there is an issuer of this name already', ''),
 
     ('consumers_name',    422, 'invalid-consumer', '/name',   'consumer "%s" has not 1 to 128 visible ASCII characters', ''),
@@ -89,7 +90,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('routes_name',          422, 'invalid-name',      '/name',             'route name "%s" is no name', 'use lower-case letters, digits and inner -._, at most 63'),
     ('routes_path_type',     422, 'unknown-value',     '/match/path/type',  'path type of route "%s" is not known', 'use exact, prefix or regex'),
     ('routes_path',          422, 'invalid-path',      '/match/path/value', 'path of route "%s" is not one that a request could have', 'write 1 to 512 bytes that begin with /, without blanks, ?, #, backslash, // and dot segments'),
-    ('routes_methods',       422, 'invalid-method',    '/match/methods',    'methods of route "%s" are not 1 to 16 request methods in capital letters', ''),
+    ('routes_methods',       422, 'invalid-method',    '/match/methods',    'methods of route "%s" are not 1 to 16 request methods', 'use GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS'),
     ('routes_hosts',         422, 'invalid-hostname',  '/match/hosts',      'hosts of route "%s" are not 1 to 16 hostnames', ''),
     ('routes_headers',       422, 'invalid-header',    '/match/headers',    'headers of route "%s" are not 1 to 16 of {name, type, value}', 'type is exact or regex'),
     ('routes_auth',          422, 'unknown-value',     '/auth/mode',        'auth of route "%s" is not known', 'use required, optional or none'),
@@ -97,12 +98,13 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('routes_scopes',        422, 'invalid-scopes',    '/auth/scopes',      'scopes of route "%s" are not at most 64 strings of 1 to 128 bytes without blanks', ''),
     ('routes_claims',        422, 'invalid-claims',    '/auth/claims',      'claims of route "%s" are not at most 16 of {name, values}, with 1 to 64 values each', ''),
     ('routes_rewrite',       422, 'unknown-value',     '/rewrite/type',     'rewrite of route "%s" is not known', 'use strip_prefix, replace_prefix or replace_path'),
-    ('routes_rewrite_value', 422, 'invalid-rewrite',   '/rewrite/value',    'rewrite value of route "%s" does not go with its rewrite', 'replace_prefix and replace_path take a path of at most 512 bytes, strip_prefix takes none'),
+    ('routes_rewrite_value', 422, 'invalid-rewrite',   '/rewrite/value',    'rewrite value of route "%s" does not go with its rewrite', 'replace_prefix and replace_path take a normalised path of at most 512 bytes, strip_prefix takes none'),
     ('routes_rewrite_match', 422, 'invalid-rewrite',   '/rewrite/type',     'this rewrite of route "%s" needs a path of type prefix', ''),
     ('routes_sticky',        422, 'unknown-value',     '/sticky',           'sticky of route "%s" is not known', 'use none or consumer'),
     ('routes_timeouts',      422, 'out-of-range',      '/timeouts',         'a time limit of route "%s" does not lie between 1 and 3600000 milliseconds', ''),
     ('routes_retries',       422, 'out-of-range',      '/retries',          'retries of route "%s" does not lie between 0 and 5', ''),
     ('routes_backends',      422, 'invalid-backend',   '/backends',         'backends of route "%s" are not 1 to 16 of {upstream, weight}', 'name an upstream, and a weight from 0 to 1000000'),
+    ('routes_same_backend',  422, 'duplicate-item',    '/backends',         'route "%s" names an upstream twice', 'give it one weight'),
     ('routes_no_weight',     422, 'no-weight',         '/backends',         'no backend of route "%s" has a weight above 0', 'give one a weight'),
     ('routes_rival',         409, 'overlapping-route', '/match',            'route "%s" matches the same requests as another route of its tenant', 'tell them apart by path, methods, headers or hosts'),
     ('routes_match',         409, 'overlapping-route', '/match',            'another route of the tenant matches the same requests', 'tell them apart by path, methods, headers or hosts'),
@@ -178,7 +180,7 @@ DECLARE
         WHEN octet_length(NEW.display_name) > 200                     THEN 'tenants_display'
         WHEN NOT tiergate.are_labels(NEW.labels)                      THEN 'tenants_labels'
         WHEN (NEW.boost_factor IS NULL) <> (NEW.boost_until IS NULL)  THEN 'tenants_boost'
-        WHEN NEW.boost_factor <= 0 OR NEW.boost_factor > 1000         THEN 'tenants_factor'
+        WHEN NEW.boost_factor NOT BETWEEN 0.001 AND 1000              THEN 'tenants_factor'
         END;
 BEGIN
     IF broken IS NOT NULL THEN
@@ -506,9 +508,9 @@ DECLARE
     broken text := CASE
         WHEN NOT tiergate.is_name(NEW.name) THEN 'routes_name'
         WHEN NEW.path_type NOT IN ('exact', 'prefix', 'regex') THEN 'routes_path_type'
-        WHEN octet_length(NEW.path) NOT BETWEEN 1 AND 512 OR NEW.path ~ '[\x01-\x20\x7f]'
-             OR (NEW.path_type <> 'regex'
-                 AND (left(NEW.path, 1) <> '/' OR NEW.path ~ '//|[?#\\]|/\.\.?(/|$)')) THEN 'routes_path'
+        WHEN NOT CASE NEW.path_type WHEN 'regex' THEN octet_length(NEW.path) BETWEEN 1 AND 512
+                                                     AND NEW.path !~ '[\x01-\x20\x7f]'
+                                    ELSE tiergate.is_path(NEW.path) END THEN 'routes_path'
         WHEN NEW.methods IS NOT NULL AND NOT (cardinality(NEW.methods) BETWEEN 1 AND 16
                                               AND tiergate.are_methods(NEW.methods)) THEN 'routes_methods'
         WHEN NEW.hosts IS NOT NULL AND NOT (cardinality(NEW.hosts) BETWEEN 1 AND 16
@@ -521,9 +523,7 @@ DECLARE
         WHEN NEW.claims IS NOT NULL AND NOT tiergate.are_claims(NEW.claims) THEN 'routes_claims'
         WHEN NEW.rewrite NOT IN ('strip_prefix', 'replace_prefix', 'replace_path') THEN 'routes_rewrite'
         WHEN CASE WHEN NEW.rewrite IS NULL OR NEW.rewrite = 'strip_prefix' THEN NEW.rewrite_value IS NOT NULL
-                  ELSE NEW.rewrite_value IS NULL OR left(NEW.rewrite_value, 1) <> '/'
-                       OR octet_length(NEW.rewrite_value) > 512
-                       OR NEW.rewrite_value ~ '[\x01-\x20\x7f?#]' END THEN 'routes_rewrite_value'
+                  ELSE NEW.rewrite_value IS NULL OR NOT tiergate.is_path(NEW.rewrite_value) END THEN 'routes_rewrite_value'
         WHEN NEW.rewrite IN ('strip_prefix', 'replace_prefix') AND NEW.path_type <> 'prefix' THEN 'routes_rewrite_match'
         WHEN NEW.sticky NOT IN ('none', 'consumer') THEN 'routes_sticky'
         WHEN least(NEW.connect_ms, NEW.send_ms, NEW.read_ms) < 1
@@ -588,6 +588,7 @@ BEGIN
     )
     SELECT bool_and(g.sound AND g.weight <= 1000000) IS TRUE AS sound, sum(g.weight) AS total,
            min(g.nth) FILTER (WHERE g.nth NOT IN (SELECT k.nth FROM known k)) AS unknown,
+           count(DISTINCT g.upstream) < count(*) AS twice,
            jsonb_agg(jsonb_build_object('upstream', g.upstream, 'weight', g.weight) ORDER BY g.nth) AS backends
       INTO b
       FROM given g;
@@ -599,6 +600,8 @@ BEGIN
             format('route "%s" names upstream "%s", which its tenant does not have', NEW.name,
                    NEW.backends #>> ARRAY[(b.unknown - 1)::text, 'upstream']),
             'make the upstream first');
+    ELSIF b.twice THEN
+        PERFORM tiergate.refuse_row('routes_same_backend', NEW.name);
     ELSIF b.total = 0 THEN
         PERFORM tiergate.refuse_row('routes_no_weight', NEW.name);
     END IF;

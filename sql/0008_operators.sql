@@ -190,9 +190,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM tiergate.find_tenant(tenant);
-    IF factor IS NULL OR factor <= 0 OR factor > 1000 THEN
+    IF factor IS NULL OR factor NOT BETWEEN 0.001 AND 1000 THEN
         PERFORM tiergate.refuse(422, 'out-of-range', '/factor',
-                                format('boost factor %s does not lie above 0 and at most at 1000', factor));
+                                format('boost factor %s does not lie between 0.001 and 1000', factor));
     END IF;
     IF until IS NULL OR until <= now() OR until > now() + interval '10 years' THEN
         PERFORM tiergate.refuse(422, 'out-of-range', '/until',

@@ -130,6 +130,18 @@ SELECT throws_ok(d.statement, d.state, NULL, d.statement) FROM (VALUES
     ('INSERT INTO tiergate.gateways (name) VALUES (''Bad'')', 'TG422'),
     ('INSERT INTO tiergate.gateways (name, kind) VALUES (''g'', ''dedicated'')', '23514')) d (statement, state);
 
+-- what can meet in one request
+SELECT tiergate.create_tenant('crowd');
+INSERT INTO tiergate.upstreams (tenant, name) VALUES ('crowd', 'v1');
+INSERT INTO tiergate.routes (tenant, name, path, backends) SELECT 'crowd', 'r' || n, '/r' || n, '[{"upstream": "v1"}]' FROM generate_series(1, 2) n;
+INSERT INTO tiergate.quotas (tenant, requests, per) SELECT 'crowd', 5, make_interval(secs => n) FROM generate_series(1, 10) n;
+SELECT lives_ok($$ INSERT INTO tiergate.quotas (tenant, route, requests, per) SELECT 'crowd', 'r' || r, 5, make_interval(secs => n) FROM generate_series(1, 2) r, generate_series(1, 3) n $$,
+                'quotas of different routes do not meet');
+SELECT lives_ok($$ INSERT INTO tiergate.quotas (tenant, consumer, requests, per) SELECT 'crowd', 'c' || c, 5, make_interval(secs => n) FROM generate_series(1, 50) c, generate_series(1, 3) n $$,
+                'nor those of different consumers');
+SELECT throws_ok($$ INSERT INTO tiergate.quotas (tenant, route, requests, per) VALUES ('crowd', 'r1', 5, '1 hour') $$, 'TG422', '17 are more than the limit quotas_per_request = 16 allows', 'but these do');
+SELECT throws_ok($$ UPDATE tiergate.quotas SET route = 'r1' WHERE route = 'r2' AND per = '1 second' $$, '23505', NULL, 'an UPDATE to what is counted already');
+SELECT throws_ok($$ UPDATE tiergate.quotas SET route = 'r1', per = '1 hour' WHERE route = 'r2' AND per = '1 second' $$, 'TG422', NULL, 'an UPDATE is held to it too');
 -- site policy
 UPDATE tiergate.settings SET value = 'true' WHERE name IN ('hosts.allow_single_label', 'hosts.allow_nested_claims');
 UPDATE tiergate.settings SET value = '["10.0.0.0/8"]' WHERE name = 'endpoints.allow';
