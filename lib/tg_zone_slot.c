@@ -280,8 +280,9 @@ tg_zone_pin(tg_zone_t *zone, int slot, const tg_block_t *block)
         return NULL;
     }
 
+    /* a free pin holds nothing */
+
     pin = &pins[i];
-    memset(pin->hold, 0, sizeof(pin->hold));
     __atomic_store_n(&pin->block, tg_zone_offset(zone, block),
                      __ATOMIC_RELEASE);
 
@@ -296,7 +297,10 @@ tg_zone_unpin(tg_zone_t *zone, int slot, tg_pin_t *pin)
     tg_slot_t  *s = &zone->slot[slot];
 
     for (i = 0; i < TG_PIN_HOLDS; i++) {
-        if (pin->hold[i]) {
+        if (pin->hold[i] & TG_HOLD_PENDING) {
+            tg_commit_hold(&pin->hold[i], 0);       /* begun, not added */
+
+        } else if (pin->hold[i]) {
             tg_hold_return(zone, &pin->hold[i], pin->hold[i]);
         }
     }

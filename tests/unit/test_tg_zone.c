@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* Tables and publication: what can be found, what a put takes over, and what a
- * full zone does. */
+/* What can be found, which revision wins, and lists. */
 
 #define _GNU_SOURCE                 /* memfd_create() */
 
@@ -30,13 +29,6 @@ find_host(const tg_zone_t *zone, const char *host)
 }
 
 
-static const tg_block_t *
-find_tenant(const tg_zone_t *zone, const char *name)
-{
-    return tg_zone_find_tenant(zone, name, strlen(name));
-}
-
-
 /* A tenant with these hosts (sorted, NULL at the end). */
 static tg_zone_status_e
 put_hosts(tg_zone_t *zone, const char *name, uint64_t id, uint64_t revision,
@@ -50,29 +42,6 @@ put_hosts(tg_zone_t *zone, const char *name, uint64_t id, uint64_t revision,
     }
 
     return fixture_put(zone, &f);
-}
-
-
-static tg_zone_status_e
-delete_tenant(tg_zone_t *zone, const char *name, uint64_t id, uint64_t revision)
-{
-    return tg_zone_delete(zone, TG_KIND_TENANT, name, strlen(name), id,
-                          revision);
-}
-
-
-/* Until nothing waits any more. */
-static void
-settle(tg_zone_t *zone)
-{
-    int  i;
-
-    for (i = 0; i < 10 && fixture_stats(zone).retired; i++) {
-        tg_zone_reclaim(zone);
-    }
-
-    assert_int_equal(fixture_stats(zone).retired, 0);
-    assert_int_equal(tg_zone_check(zone), 0);
 }
 
 
@@ -191,16 +160,16 @@ test_hosts(void **state)
     assert_int_equal(zone->wildcards, 3);
 
     /* what b had falls back to a's shorter wildcards */
-    assert_int_equal(delete_tenant(zone, "b", 2, 3), TG_ZONE_OK);
+    assert_int_equal(fixture_delete(zone, "b", 2, 3), TG_ZONE_OK);
     assert_int_equal(find_host(zone, "d.c.b.a.example"), 1);
     assert_int_equal(find_host(zone, "exact.b.a.example"), 1);
 
-    assert_int_equal(delete_tenant(zone, "a", 1, 4), TG_ZONE_OK);
+    assert_int_equal(fixture_delete(zone, "a", 1, 4), TG_ZONE_OK);
     assert_int_equal(find_host(zone, "a.example"), NONE);
     assert_int_equal(find_host(zone, "x.a.example"), NONE);
     assert_int_equal(zone->wildcards, 0);
 
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -255,10 +224,10 @@ test_host_moves(void **state)
 
     /* the later owner goes: the earlier still lists it */
     assert_int_equal(put_hosts(zone, "b", 2, 6, one), TG_ZONE_OK);
-    assert_int_equal(delete_tenant(zone, "b", 2, 7), TG_ZONE_OK);
+    assert_int_equal(fixture_delete(zone, "b", 2, 7), TG_ZONE_OK);
     assert_int_equal(find_host(zone, "h.example"), 1);
 
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -320,11 +289,11 @@ test_revisions(void **state)
     assert_int_equal(put_hosts(zone, "t", 1, 5, none), TG_ZONE_OK);
     assert_int_equal(put_hosts(zone, "t", 1, 4, none), TG_ZONE_STALE);
     assert_int_equal(put_hosts(zone, "t", 9, 4, none), TG_ZONE_STALE);
-    assert_int_equal(delete_tenant(zone, "t", 1, 4), TG_ZONE_STALE);
-    assert_int_equal(delete_tenant(zone, "t", 2, 9), TG_ZONE_OK);   /* not it */
-    assert_int_equal(delete_tenant(zone, "u", 1, 9), TG_ZONE_OK);   /* absent */
+    assert_int_equal(fixture_delete(zone, "t", 1, 4), TG_ZONE_STALE);
+    assert_int_equal(fixture_delete(zone, "t", 2, 9), TG_ZONE_OK);   /* not it */
+    assert_int_equal(fixture_delete(zone, "u", 1, 9), TG_ZONE_OK);   /* absent */
     assert_int_equal(tg_zone_version(zone), version);
-    assert_int_equal(find_tenant(zone, "t")->revision, 5);
+    assert_int_equal(fixture_find(zone, "t")->revision, 5);
     assert_int_equal(fixture_stats(zone).puts, 1);
 
     assert_int_equal(put_hosts(zone, "t", 1, 6, none), TG_ZONE_OK);
@@ -333,11 +302,11 @@ test_revisions(void **state)
 
     /* the name was given to a new tenant */
     assert_int_equal(put_hosts(zone, "t", 2, 7, none), TG_ZONE_OK);
-    assert_int_equal(find_tenant(zone, "t")->id, 2);
+    assert_int_equal(fixture_find(zone, "t")->id, 2);
     assert_int_equal(fixture_stats(zone).tenants, 1);
 
-    assert_int_equal(delete_tenant(zone, "t", 0, 8), TG_ZONE_OK);
-    assert_null(find_tenant(zone, "t"));
+    assert_int_equal(fixture_delete(zone, "t", 0, 8), TG_ZONE_OK);
+    assert_null(fixture_find(zone, "t"));
     assert_true(tg_zone_version(zone) > version + 1);
     assert_int_equal(fixture_stats(zone).tenants, 0);
 
@@ -345,7 +314,7 @@ test_revisions(void **state)
     tg_zone_set_revision(zone, 7, 0);
     assert_int_equal(tg_zone_revision(zone), 8);
 
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -368,16 +337,16 @@ test_another_registry(void **state)
     assert_int_equal(tg_zone_revision(zone), 0);
 
     assert_int_equal(put_hosts(zone, "t", 7, 3, none), TG_ZONE_OK);
-    assert_int_equal(find_tenant(zone, "t")->id, 7);
+    assert_int_equal(fixture_find(zone, "t")->id, 7);
     assert_int_equal(put_hosts(zone, "u", 8, 500, none), TG_ZONE_OK);
-    assert_int_equal(find_tenant(zone, "u")->id, 8);
-    assert_int_equal(delete_tenant(zone, "v", 3, 4), TG_ZONE_OK);
-    assert_null(find_tenant(zone, "v"));
+    assert_int_equal(fixture_find(zone, "u")->id, 8);
+    assert_int_equal(fixture_delete(zone, "v", 3, 4), TG_ZONE_OK);
+    assert_null(fixture_find(zone, "v"));
 
     /* and from here on they count again */
     assert_int_equal(put_hosts(zone, "t", 7, 2, none), TG_ZONE_STALE);
 
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -399,7 +368,7 @@ test_issuers(void **state)
 
     assert_int_equal(fixture_stats(zone).issuers, 100);
     assert_int_equal(fixture_stats(zone).tenants, 0);
-    assert_null(find_tenant(zone, "platform"));
+    assert_null(fixture_find(zone, "platform"));
 
     for (id = 1; id <= 100; id++) {
         assert_int_equal(tg_zone_find_issuer(zone, id)->id, id);
@@ -413,7 +382,7 @@ test_issuers(void **state)
     assert_null(tg_zone_find_issuer(zone, 5));
     assert_int_equal(fixture_stats(zone).issuers, 99);
 
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -435,7 +404,10 @@ damage(tg_block_t *b, int how)
     case 7: hosts[0].len = b->size; break;
     case 8: hosts[0].len = 0; break;
     case 9: hosts[1] = hosts[0]; break;
-    case 10: hosts[0] = hosts[1]; hosts[1].len--; break;
+    case 10:
+        hosts[0] = hosts[1];            /* b before its prefix */
+        hosts[1].len--;
+        break;
     case 11: b->routes.off += 4; break;
     case 12: b->routes.n = 1 << 30; break;
     case 13: b->quotas.off = UINT32_MAX - 7; break;
@@ -474,375 +446,6 @@ test_invalid_blocks(void **state)
     assert_int_equal(fixture_stats(zone).used, used);
     assert_int_equal(fixture_put(zone, &f), TG_ZONE_OK);
 
-    munmap(zone, MB);
-}
-
-
-/* --- state objects --- */
-
-static tg_counters_t *
-route_counters(const tg_zone_t *zone, const char *name, uint32_t i)
-{
-    const tg_block_t  *block = find_tenant(zone, name);
-
-    return tg_zone_ptr(zone, tg_vec(block, block->routes, tg_route_t)[i]
-                             .counters);
-}
-
-
-static void
-test_states_are_taken_over_by_id(void **state)
-{
-    uint32_t             i;
-    tg_zone_t           *zone = fixture_zone(MB);
-    const tg_block_t    *block;
-    tg_upstream_t       *upstreams;
-    tg_endpoint_t       *endpoints;
-    tg_endpoint_state_t *endpoint;
-    tg_quota_state_t    *quota;
-    fixture_t            f = { .name = "t", .id = 1, .revision = 1,
-                               .nroutes = 3, .nquotas = 2, .nupstreams = 2,
-                               .nendpoints = 3, .base = 100,
-                               .metric = TG_METRIC_CONCURRENCY };
-
-    (void) state;
-
-    assert_int_equal(fixture_put(zone, &f), TG_ZONE_OK);
-    block = find_tenant(zone, "t");
-
-    for (i = 0; i < 3; i++) {
-        assert_int_equal(route_counters(zone, "t", i)->status[1], 0);
-        route_counters(zone, "t", i)->status[1] = i + 1;
-    }
-
-    ((tg_counters_t *) tg_zone_ptr(zone, block->counters))->status[3] = 77;
-    quota = tg_zone_ptr(zone, tg_vec(block, block->quotas, tg_quota_t)[1].state);
-    quota->word = 55;
-    upstreams = tg_vec(block, block->upstreams, tg_upstream_t);
-    endpoints = tg_vec(block, upstreams[1].endpoints, tg_endpoint_t);
-    endpoint = tg_zone_ptr(zone, endpoints[2].state);
-    endpoint->fails = 33;
-
-    /* one id less in front, one more behind: 101.. becomes 102.. */
-    f.base = 101;
-    f.revision = 2;
-    assert_int_equal(fixture_put(zone, &f), TG_ZONE_OK);
-
-    block = find_tenant(zone, "t");
-    assert_int_equal(route_counters(zone, "t", 0)->status[1], 2);
-    assert_int_equal(route_counters(zone, "t", 1)->status[1], 3);
-    assert_int_equal(route_counters(zone, "t", 2)->status[1], 0);
-    assert_int_equal(((tg_counters_t *) tg_zone_ptr(zone, block->counters))
-                     ->status[3], 77);
-    assert_ptr_equal(tg_zone_ptr(zone, tg_vec(block, block->quotas,
-                                              tg_quota_t)[0].state), quota);
-
-    /* the endpoint of id 106 is now the second of the second upstream */
-    upstreams = tg_vec(block, block->upstreams, tg_upstream_t);
-    endpoints = tg_vec(block, upstreams[1].endpoints, tg_endpoint_t);
-    assert_int_equal(endpoints[1].id, 106);
-    assert_ptr_equal(tg_zone_ptr(zone, endpoints[1].state), endpoint);
-    assert_int_equal(endpoint->fails, 33);
-
-    assert_int_equal(tg_zone_check(zone), 0);
-    munmap(zone, MB);
-}
-
-
-/* Its words would mean something else. */
-static void
-test_quota_of_another_kind_starts_anew(void **state)
-{
-    int                i;
-    uint64_t           revision, object;
-    tg_zone_t         *zone = fixture_zone(MB);
-    tg_quota_t        *quota;
-    tg_block_t        *image;
-    const fixture_t    f = { .name = "t", .id = 1, .revision = 1, .nquotas = 1 };
-
-    (void) state;
-
-    revision = 1;
-
-    for (i = 0; i < 10; i++) {
-        image = fixture_block(&f);
-        image->revision = revision++;
-        quota = tg_vec(image, image->quotas, tg_quota_t);
-
-        assert_int_equal(tg_zone_put(zone, image), TG_ZONE_OK);
-        object = tg_vec(find_tenant(zone, "t"), image->quotas, tg_quota_t)->state;
-
-        switch (i % 5) {
-        case 0: quota->keyed = 1; break;
-        case 1: quota->metric = TG_METRIC_CONCURRENCY; break;
-        case 2: quota->window = TG_WINDOW_DAY; break;
-        case 3: quota->limit = 5; break;
-        case 4: quota->scope = TG_SCOPE_CONSUMER; break;
-        }
-
-        image->revision = revision++;
-        assert_int_equal(tg_zone_put(zone, image), TG_ZONE_OK);
-
-        if (i % 5 < 3) {
-            assert_int_not_equal(object, tg_vec(find_tenant(zone, "t"),
-                                                image->quotas, tg_quota_t)
-                                         ->state);
-        } else {
-            assert_int_equal(object, tg_vec(find_tenant(zone, "t"),
-                                            image->quotas, tg_quota_t)->state);
-        }
-
-        assert_int_equal(tg_zone_check(zone), 0);
-        free(image);
-    }
-
-    settle(zone);
-    munmap(zone, MB);
-}
-
-
-/* No document has the same id twice; if one had, nothing may be freed twice. */
-static void
-test_same_id_twice(void **state)
-{
-    uint64_t           used, revision;
-    tg_zone_t         *zone = fixture_zone(MB);
-    tg_block_t        *image;
-    tg_route_t        *routes;
-    const fixture_t    f = { .name = "t", .id = 1, .nroutes = 8 };
-
-    (void) state;
-
-    used = fixture_stats(zone).used;
-
-    for (revision = 1; revision < 20; revision++) {
-        image = fixture_block(&f);
-        image->revision = revision;
-        routes = tg_vec(image, image->routes, tg_route_t);
-        routes[revision % 8].id = routes[revision % 3].id;
-        routes[revision % 5].id = routes[revision % 4].id;
-
-        assert_int_equal(tg_zone_put(zone, image), TG_ZONE_OK);
-        free(image);
-
-        tg_zone_reclaim(zone);
-        assert_int_equal(tg_zone_check(zone), 0);
-    }
-
-    assert_int_equal(delete_tenant(zone, "t", 1, 99), TG_ZONE_OK);
-    settle(zone);
-    assert_int_equal(fixture_stats(zone).used, used);
-
-    munmap(zone, MB);
-}
-
-
-static void
-reverse_routes(tg_block_t *image)
-{
-    uint32_t     i, n;
-    tg_route_t   route, *routes;
-
-    routes = tg_vec(image, image->routes, tg_route_t);
-    n = image->routes.n;
-
-    for (i = 0; i < n / 2; i++) {
-        route = routes[i];
-        routes[i] = routes[n - 1 - i];
-        routes[n - 1 - i] = route;
-    }
-}
-
-
-/* As large as a tenant can get, and turned round. */
-static void
-test_large_tenant(void **state)
-{
-    uint32_t           i;
-    uint64_t           used;
-    tg_zone_t         *zone = fixture_zone(64 * MB);
-    tg_block_t        *image;
-    const fixture_t    f = { .name = "t", .id = 1, .revision = 1,
-                             .nroutes = 1000, .nquotas = 1000, .nupstreams = 256,
-                             .nendpoints = 256 };
-
-    (void) state;
-
-    used = fixture_stats(zone).used;
-
-    image = fixture_block(&f);
-    assert_int_equal(tg_zone_put(zone, image), TG_ZONE_OK);
-
-    for (i = 0; i < 1000; i++) {
-        route_counters(zone, "t", i)->status[0] = i;
-    }
-
-    image->revision = 2;
-    reverse_routes(image);
-    assert_int_equal(tg_zone_put(zone, image), TG_ZONE_OK);
-
-    for (i = 0; i < 1000; i++) {
-        assert_int_equal(route_counters(zone, "t", i)->status[0], 999 - i);
-        route_counters(zone, "t", i)->status[0] = 0;
-    }
-
-    settle(zone);
-    free(image);
-
-    assert_int_equal(delete_tenant(zone, "t", 1, 3), TG_ZONE_OK);
-    settle(zone);
-    assert_int_equal(fixture_stats(zone).used, used);
-
-    munmap(zone, 64 * MB);
-}
-
-
-/* --- a full zone --- */
-
-static const char *const  wide_hosts[] = { "1.example", "2.example",
-                                           "3.example", "4.example" };
-
-/* Takes memory until nothing of any size is left; returns the last objects. */
-static size_t
-exhaust(tg_zone_t *zone, void **objects, size_t max)
-{
-    void    *p;
-    size_t   n, size;
-
-    n = 0;
-
-    for (size = 64 * 1024; size >= 8; size = size * 3 / 4) {
-        while ((p = tg_arena_alloc(tg_zone_arena(zone), size)) != NULL) {
-            objects[n++ % max] = p;
-        }
-    }
-
-    return n;
-}
-
-
-/* Whatever runs out first, at whichever allocation. */
-static void
-test_full_changes_nothing(void **state)
-{
-    int                i, fitted;
-    void              *objects[4096];
-    size_t             n, left;
-    uint64_t           used, version;
-    tg_zone_t         *zone = fixture_zone(MB);
-    tg_block_t        *image;
-    const tg_block_t  *block;
-    fixture_t          f = { .name = "old", .id = 1, .revision = 1,
-                             .hosts = wide_hosts, .nhosts = 2, .nroutes = 10,
-                             .nquotas = 2, .nupstreams = 2, .nendpoints = 3,
-                             .pad = 2000 };
-
-    (void) state;
-
-    assert_int_equal(fixture_put(zone, &f), TG_ZONE_OK);
-    block = find_tenant(zone, "old");
-
-    n = exhaust(zone, objects, 4096);
-    assert_true(n < 4096);
-    left = n;
-    fitted = 0;
-
-    f.nhosts = 4;
-    f.base = 1000;
-    f.keyed = 1;
-
-    while (fitted < 2 && left) {
-        used = fixture_stats(zone).used;
-        version = tg_zone_version(zone);
-
-        for (i = 0; i < 2; i++) {
-            f.name = i ? "old" : "new";
-            f.revision++;
-            image = fixture_block(&f);
-
-            if (tg_zone_put(zone, image) == TG_ZONE_OK) {
-                fitted++;
-                f.name = "new";
-                assert_int_equal(delete_tenant(zone, f.name, 1, UINT32_MAX),
-                                 TG_ZONE_OK);
-                free(image);
-                goto free_one;
-            }
-
-            free(image);
-            assert_int_equal(fixture_stats(zone).used, used);
-            assert_int_equal(tg_zone_version(zone), version);
-            assert_ptr_equal(find_tenant(zone, "old"), block);
-            assert_null(find_tenant(zone, "new"));
-            assert_int_equal(find_host(zone, "1.example"), 1);
-            assert_int_equal(find_host(zone, "3.example"), NONE);
-            assert_int_equal(fixture_stats(zone).retired, 0);
-            assert_int_equal(tg_arena_check(tg_zone_arena(zone)), 0);
-        }
-
-free_one:
-
-        if (fitted == 0) {
-            tg_arena_free(tg_zone_arena(zone), objects[--left]);
-        } else {
-            break;
-        }
-    }
-
-    assert_int_equal(fitted, 1);
-    assert_true(fixture_stats(zone).full > 10);
-
-    munmap(zone, MB);
-}
-
-
-/* A zone that is full takes removals, then new tenants again. */
-static void
-test_full_recovers_by_deleting(void **state)
-{
-    char               name[32];
-    uint32_t           i, n;
-    tg_zone_t         *zone = fixture_zone(MB);
-    tg_zone_status_e   status;
-    fixture_t          f = { .name = name, .nroutes = 2, .pad = 700 };
-
-    (void) state;
-
-    for (n = 0; /* void */ ; n++) {
-        (void) snprintf(name, sizeof(name), "tenant-%u", n);
-        f.id = n + 1;
-        f.revision = 1;
-        status = fixture_put(zone, &f);
-        if (status != TG_ZONE_OK) {
-            break;
-        }
-    }
-
-    assert_int_equal(status, TG_ZONE_FULL);
-    assert_true(n > 300);
-    assert_int_equal(tg_zone_check(zone), 0);
-    assert_int_equal(fixture_stats(zone).tenants, n);
-    assert_true(fixture_stats(zone).used > fixture_stats(zone).size * 97 / 100);
-
-    for (i = 0; i < n; i += 2) {
-        (void) snprintf(name, sizeof(name), "tenant-%u", i);
-        assert_int_equal(delete_tenant(zone, name, i + 1, 2), TG_ZONE_OK);
-    }
-
-    /* without a call of tg_zone_reclaim() */
-    for (i = 0; i < n; i += 2) {
-        (void) snprintf(name, sizeof(name), "tenant-%u", i);
-        f.id = i + 1;
-        f.revision = 3;
-        assert_int_equal(fixture_put(zone, &f), TG_ZONE_OK);
-    }
-
-    for (i = 0; i < n; i++) {
-        (void) snprintf(name, sizeof(name), "tenant-%u", i);
-        assert_true(fixture_whole(find_tenant(zone, name)));
-    }
-
-    settle(zone);
     munmap(zone, MB);
 }
 
@@ -899,11 +502,11 @@ test_list(void **state)
     tg_zone_keep(zone, TG_KIND_TENANT, "x", 1, 9);
     tg_zone_list_end(zone);
 
-    assert_null(find_tenant(zone, "a"));
-    assert_non_null(find_tenant(zone, "b"));
-    assert_non_null(find_tenant(zone, "c"));
-    assert_non_null(find_tenant(zone, "d"));
-    assert_non_null(find_tenant(zone, "e"));
+    assert_null(fixture_find(zone, "a"));
+    assert_non_null(fixture_find(zone, "b"));
+    assert_non_null(fixture_find(zone, "c"));
+    assert_non_null(fixture_find(zone, "d"));
+    assert_non_null(fixture_find(zone, "e"));
     assert_null(tg_zone_find_issuer(zone, 1));
 
     /* a second end has nothing to end */
@@ -912,7 +515,7 @@ test_list(void **state)
     assert_int_equal(count_objects(zone), 5);
 
     free(image);
-    settle(zone);
+    assert_int_equal(fixture_settle(zone), 0);
     munmap(zone, MB);
 }
 
@@ -993,12 +596,6 @@ main(void)
         cmocka_unit_test(test_another_registry),
         cmocka_unit_test(test_issuers),
         cmocka_unit_test(test_invalid_blocks),
-        cmocka_unit_test(test_states_are_taken_over_by_id),
-        cmocka_unit_test(test_quota_of_another_kind_starts_anew),
-        cmocka_unit_test(test_same_id_twice),
-        cmocka_unit_test(test_large_tenant),
-        cmocka_unit_test(test_full_changes_nothing),
-        cmocka_unit_test(test_full_recovers_by_deleting),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_list_of_another_process),
         cmocka_unit_test(test_visit_all),

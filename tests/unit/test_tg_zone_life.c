@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* Slots, sections, pins, and what requests hold. */
+/* Slots, sections and pins. */
 
 #include <setjmp.h>
 #include <signal.h>
@@ -72,7 +72,7 @@ put(world_t *w)
 
 
 static void
-delete(world_t *w)
+remove_tenant(world_t *w)
 {
     w->f.revision++;
     assert_int_equal(tg_zone_delete(w->zone, TG_KIND_TENANT, w->f.name,
@@ -141,7 +141,7 @@ test_section_keeps_what_it_found(void **state)
     assert_int_equal(reclaim(w), 0);
 
     put(w);
-    delete(w);
+    remove_tenant(w);
     assert_int_equal(reclaim(w), 2);
     assert_true(fixture_whole(second));
     tg_zone_exit(w->zone, w->slot);
@@ -197,7 +197,7 @@ test_pin_keeps_a_version(void **state)
     tg_zone_unpin(w->zone, w->slot, p);
     assert_int_equal(reclaim(w), 0);
 
-    delete(w);
+    remove_tenant(w);
     assert_int_equal(reclaim(w), 0);
     assert_int_equal(fixture_stats(w->zone).used, w->base);
 }
@@ -231,7 +231,7 @@ test_states_outlive_versions(void **state)
         quota = tg_zone_ptr(w->zone, object);
         quota->word = 4711;
 
-        delete(w);
+        remove_tenant(w);
         assert_int_equal(reclaim(w), 4);
 
         for (i = 0; i < 4; i++) {
@@ -411,307 +411,6 @@ test_taking_a_slot_reaps(void **state)
 }
 
 
-/* --- counters that requests hold --- */
-
-static uint64_t
-quota_word(world_t *w)
-{
-    const tg_block_t  *block = find(w);
-
-    return tg_vec(block, block->quotas, tg_quota_t)[0].state
-           + offsetof(tg_quota_state_t, word);
-}
-
-
-static uint64_t
-outstanding(world_t *w)
-{
-    const tg_block_t  *block = find(w);
-
-    return (tg_vec(block, block->upstreams, tg_upstream_t)[0].state
-            + offsetof(tg_upstream_state_t, outstanding)) | TG_HOLD_32;
-}
-
-
-static uint64_t
-value(world_t *w, uint64_t counter)
-{
-    void  *p = tg_zone_ptr(w->zone, counter & ~3ull);
-
-    return (counter & TG_HOLD_32) ? *(uint32_t *) p : *(uint64_t *) p;
-}
-
-
-static void
-test_hold_and_release(void **state)
-{
-    int        i;
-    uint64_t   word, n;
-    tg_pin_t  *p, *q;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-    n = outstanding(w);
-    p = pin(w);
-    q = pin(w);
-
-    assert_int_equal(tg_zone_hold(w->zone, p, word, 2), TG_HOLD_OK);
-    assert_int_equal(tg_zone_hold(w->zone, q, word, 2), TG_HOLD_OK);
-    assert_int_equal(tg_zone_hold(w->zone, q, word, 2), TG_HOLD_LIMIT);
-    assert_int_equal(tg_zone_hold(w->zone, q, word, 0), TG_HOLD_LIMIT);
-    assert_int_equal(value(w, word), 2);
-
-    assert_int_equal(tg_zone_hold(w->zone, q, n, UINT64_MAX), TG_HOLD_OK);
-    assert_int_equal(value(w, n), 1);
-    assert_int_equal(tg_vec(find(w), find(w)->upstreams, tg_upstream_t)[0].id,
-                     11);
-    assert_int_equal(((tg_upstream_state_t *)
-                      tg_zone_ptr(w->zone, n & ~3ull))->cursor, 0);
-
-    tg_zone_release(w->zone, p, word);
-    tg_zone_release(w->zone, p, word);          /* holds it no more */
-    tg_zone_release(w->zone, p, n);             /* never did */
-    assert_int_equal(value(w, word), 1);
-    assert_int_equal(value(w, n), 1);
-
-    for (i = 0; i < TG_PIN_HOLDS; i++) {
-        assert_int_equal(tg_zone_hold(w->zone, p, word, 100), TG_HOLD_OK);
-    }
-
-    assert_int_equal(tg_zone_hold(w->zone, p, word, 100), TG_HOLD_NONE);
-    assert_int_equal(value(w, word), 1 + TG_PIN_HOLDS);
-
-    tg_zone_unpin(w->zone, w->slot, p);
-    tg_zone_unpin(w->zone, w->slot, q);
-    assert_int_equal(value(w, word), 0);
-    assert_int_equal(value(w, n), 0);
-
-    /* a pin that is used again holds nothing */
-    p = pin(w);
-    tg_zone_unpin(w->zone, w->slot, p);
-    assert_int_equal(value(w, word), 0);
-}
-
-
-static void
-test_hold_in_two_steps(void **state)
-{
-    uint64_t   word;
-    tg_pin_t  *p;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-    p = pin(w);
-
-    assert_int_equal(tg_zone_hold_begin(p, word), TG_HOLD_OK);
-    tg_zone_hold_end(p, word, 0);
-    tg_zone_unpin(w->zone, w->slot, p);
-    assert_int_equal(value(w, word), 0);
-
-    p = pin(w);
-    assert_int_equal(tg_zone_hold_begin(p, word), TG_HOLD_OK);
-    (*(uint64_t *) tg_zone_ptr(w->zone, word))++;
-    tg_zone_hold_end(p, word, 1);
-    assert_int_equal(value(w, word), 1);
-    tg_zone_unpin(w->zone, w->slot, p);
-    assert_int_equal(value(w, word), 0);
-}
-
-
-/* What a version's requests hold stays countable when the version has gone. */
-static void
-test_hold_over_versions(void **state)
-{
-    uint64_t   word;
-    tg_pin_t  *p;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-    p = pin(w);
-    assert_int_equal(tg_zone_hold(w->zone, p, word, 1), TG_HOLD_OK);
-
-    put(w);
-    assert_int_equal(quota_word(w), word);          /* the same object */
-    w->f.base = 500;
-    put(w);
-    assert_int_not_equal(quota_word(w), word);      /* now another quota's */
-    delete(w);
-    reclaim(w);
-
-    assert_int_equal(value(w, word), 1);
-    tg_zone_unpin(w->zone, w->slot, p);
-    reclaim(w);
-    assert_int_equal(reclaim(w), 0);
-    assert_int_equal(fixture_stats(w->zone).used, w->base);
-}
-
-
-static int
-take_dead_slot(world_t *w)
-{
-    int  slot;
-
-    slot = tg_zone_slot_take(w->zone, dead_process(1), 8);
-    assert_true(slot >= 0);
-
-    return slot;
-}
-
-
-static void
-test_reaping_gives_back(void **state)
-{
-    int        slot;
-    uint64_t   word, n;
-    tg_pin_t  *p, *q, *mine;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-    n = outstanding(w);
-
-    mine = pin(w);
-    assert_int_equal(tg_zone_hold(w->zone, mine, word, 9), TG_HOLD_OK);
-
-    slot = take_dead_slot(w);
-    p = tg_zone_pin(w->zone, slot, find(w));
-    q = tg_zone_pin(w->zone, slot, find(w));
-    assert_int_equal(tg_zone_hold(w->zone, p, word, 9), TG_HOLD_OK);
-    assert_int_equal(tg_zone_hold(w->zone, q, word, 9), TG_HOLD_OK);
-    assert_int_equal(tg_zone_hold(w->zone, q, n, 9), TG_HOLD_OK);
-
-    tg_zone_reap(w->zone);
-    assert_int_equal(value(w, word), 1);
-    assert_int_equal(value(w, n), 0);
-
-    tg_zone_unpin(w->zone, w->slot, mine);
-    assert_int_equal(value(w, word), 0);
-}
-
-
-static void
-reap_times(world_t *w, int n)
-{
-    while (n--) {
-        tg_zone_reap(w->zone);
-    }
-}
-
-
-/* Killed between note and addition, or between addition and note. */
-static void
-test_pending_hold(void **state)
-{
-    int        added, slot;
-    uint64_t   word;
-    tg_pin_t  *p;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-
-    for (added = 0; added < 2; added++) {
-        slot = take_dead_slot(w);
-        p = tg_zone_pin(w->zone, slot, find(w));
-        assert_int_equal(tg_zone_hold_begin(p, word), TG_HOLD_OK);
-        *(uint64_t *) tg_zone_ptr(w->zone, word) += (uint64_t) added;
-
-        tg_zone_reap(w->zone);
-        assert_int_equal(value(w, word), added);        /* too high, if at all */
-
-        reap_times(w, 10);
-        assert_int_equal(value(w, word), 0);
-        assert_int_equal(w->zone->doubt[0].counter, 0);
-    }
-}
-
-
-/* The doubt is settled only when nobody holds the counter; what is held by the
- * living stays counted. */
-static void
-test_pending_hold_while_others_hold(void **state)
-{
-    int        added, slot;
-    uint64_t   word;
-    tg_pin_t  *p, *mine;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-
-    for (added = 0; added < 2; added++) {
-        mine = pin(w);
-        assert_int_equal(tg_zone_hold(w->zone, mine, word, 9), TG_HOLD_OK);
-
-        slot = take_dead_slot(w);
-        p = tg_zone_pin(w->zone, slot, find(w));
-        assert_int_equal(tg_zone_hold_begin(p, word), TG_HOLD_OK);
-        *(uint64_t *) tg_zone_ptr(w->zone, word) += (uint64_t) added;
-
-        reap_times(w, 20);
-        assert_int_equal(value(w, word), 1 + added);
-
-        tg_zone_unpin(w->zone, w->slot, mine);
-        assert_int_equal(value(w, word), added);
-
-        reap_times(w, 20);
-        assert_int_equal(value(w, word), 0);
-    }
-}
-
-
-/* The memory of a counter in doubt gets another use. */
-static void
-test_doubt_ends_with_its_counter(void **state)
-{
-    int        slot;
-    tg_pin_t  *p;
-    world_t   *w = *state;
-
-    put(w);
-    slot = take_dead_slot(w);
-    p = tg_zone_pin(w->zone, slot, find(w));
-    assert_int_equal(tg_zone_hold_begin(p, outstanding(w)), TG_HOLD_OK);
-    (*(uint32_t *) tg_zone_ptr(w->zone, outstanding(w) & ~3ull))++;
-    tg_zone_reap(w->zone);
-    assert_int_not_equal(w->zone->doubt[0].counter, 0);
-
-    put(w);
-    reclaim(w);
-    assert_int_not_equal(w->zone->doubt[0].counter, 0);
-
-    /* recovery keeps it too */
-    w->zone->busy = 1;
-    assert_int_equal(tg_zone_recover(w->zone), 1);
-    assert_int_not_equal(w->zone->doubt[0].counter, 0);
-
-    delete(w);
-    assert_int_equal(reclaim(w), 0);
-    assert_int_equal(w->zone->doubt[0].counter, 0);
-}
-
-
-static void
-test_release_never_goes_below_zero(void **state)
-{
-    uint64_t   word;
-    tg_pin_t  *p;
-    world_t   *w = *state;
-
-    put(w);
-    word = quota_word(w);
-    p = pin(w);
-
-    assert_int_equal(tg_zone_hold(w->zone, p, word, 9), TG_HOLD_OK);
-    *(uint64_t *) tg_zone_ptr(w->zone, word) = 0;
-    tg_zone_release(w->zone, p, word);
-    assert_int_equal(value(w, word), 0);
-}
-
-
 /* A random life, after each step of which everything must agree. */
 static void
 test_random_life(void **state)
@@ -744,7 +443,7 @@ test_random_life(void **state)
             break;
 
         case 3:
-            delete(w);
+            remove_tenant(w);
             break;
 
         case 4:
@@ -778,7 +477,7 @@ test_random_life(void **state)
     for (k = 0; k < 8; k++) {
         w->f.name = names[k];
         w->f.id = k + 1;
-        delete(w);
+        remove_tenant(w);
     }
 
     for (i = 0; i < 4; i++) {
@@ -806,14 +505,6 @@ main(void)
         TEST(test_reap),
         TEST(test_recycled_pid),
         TEST(test_taking_a_slot_reaps),
-        TEST(test_hold_and_release),
-        TEST(test_hold_in_two_steps),
-        TEST(test_hold_over_versions),
-        TEST(test_reaping_gives_back),
-        TEST(test_pending_hold),
-        TEST(test_pending_hold_while_others_hold),
-        TEST(test_doubt_ends_with_its_counter),
-        TEST(test_release_never_goes_below_zero),
         TEST(test_random_life),
     };
 

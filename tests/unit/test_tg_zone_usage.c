@@ -71,7 +71,7 @@ put(world_t *w)
 
 
 static void
-delete(world_t *w)
+remove_tenant(world_t *w)
 {
     w->f.revision++;
     assert_int_equal(tg_zone_delete(w->zone, TG_KIND_TENANT, w->f.name,
@@ -281,7 +281,7 @@ test_removed_tenant(void **state)
     dense = find(w)->slot;
     count(w, find(w), 0);
     count(w, find(w), 9);
-    delete(w);
+    remove_tenant(w);
 
     assert_int_equal(visit(w), 1);
     assert_int_equal(w->reported[0], 1);
@@ -291,7 +291,7 @@ test_removed_tenant(void **state)
     w->f.name = "other";
     put(w);
     assert_int_not_equal(find(w)->slot, dense);
-    delete(w);
+    remove_tenant(w);
 
     assert_int_equal(visit(w), 0);
     assert_int_equal(fixture_stats(w->zone).retired, 0);
@@ -310,7 +310,7 @@ test_removed_tenant_with_requests(void **state)
 
     put(w);
     p = pin(w);
-    delete(w);
+    remove_tenant(w);
 
     assert_int_equal(visit(w), 0);
     count(w, tg_zone_ptr(w->zone, p->block), 1);
@@ -348,7 +348,7 @@ test_another_reporter(void **state)
     w->f.base = 20;
     put(w);
     count(w, find(w), 1);
-    delete(w);
+    remove_tenant(w);
 
     assert_int_equal(visit(w), 3);
     assert_int_equal(w->reported[11], 1);
@@ -385,7 +385,7 @@ test_counts_in_an_older_version(void **state)
 
     count(w, tg_zone_ptr(w->zone, p->block), 0);
     tg_zone_unpin(w->zone, w->slot, p);
-    delete(w);
+    remove_tenant(w);
 
     (void) visit(w);
     assert_int_equal(w->reported[11], 2);
@@ -394,6 +394,89 @@ test_counts_in_an_older_version(void **state)
     (void) visit(w);
     assert_int_equal(fixture_stats(w->zone).retired, 0);
     assert_int_equal(fixture_stats(w->zone).used, w->base);
+}
+
+
+/*
+ * Two neighbours share a counter (12).  One of them has been visited for the
+ * last time when the other, still pinned, counts in it; then that one goes.
+ */
+static void
+test_count_after_the_last_visit(void **state)
+{
+    int                older_pinned;
+    tg_pin_t          *p;
+    world_t           *w = *state;
+    const tg_block_t  *block;
+
+    for (older_pinned = 0; older_pinned < 2; older_pinned++) {
+        w->f.base = 10;
+        put(w);                                     /* 11, 12 */
+        p = older_pinned ? pin(w) : NULL;
+
+        if (!older_pinned) {
+            count(w, find(w), 0);
+        }
+
+        w->f.base = 11;
+        put(w);                                     /* 12, 13 */
+        p = older_pinned ? p : pin(w);
+
+        if (older_pinned) {
+            count(w, find(w), 1);
+        }
+
+        w->f.base = 30;
+        put(w);                                     /* 31, 32 */
+        (void) visit(w);
+
+        block = tg_zone_ptr(w->zone, p->block);
+        count(w, block, older_pinned ? 1 : 0);
+        tg_zone_unpin(w->zone, w->slot, p);
+        tg_zone_reclaim(w->zone);
+
+        (void) visit(w);
+        assert_int_equal(w->reported[12], 1);
+        (void) visit(w);
+        remove_tenant(w);
+        (void) visit(w);
+        (void) visit(w);
+        assert_int_equal(fixture_stats(w->zone).retired, 0);
+
+        memset(w->reported, 0, sizeof(w->reported));
+        w->f.id++;
+    }
+}
+
+
+/* The tenant's number stays its own while any of its versions can count. */
+static void
+test_removed_tenant_with_an_older_version(void **state)
+{
+    tg_pin_t  *p;
+    world_t   *w = *state;
+
+    put(w);
+    p = pin(w);
+    put(w);
+    remove_tenant(w);
+    (void) visit(w);
+    (void) visit(w);
+
+    w->f.name = "other";
+    w->f.base = 40;
+    put(w);
+
+    count(w, tg_zone_ptr(w->zone, p->block), 0);
+    (void) visit(w);
+    assert_int_equal(w->reported[11], 1);
+
+    /* the older version, then the last one, which waits for its visit */
+    tg_zone_unpin(w->zone, w->slot, p);
+    (void) visit(w);
+    (void) visit(w);
+    (void) visit(w);
+    assert_int_equal(fixture_stats(w->zone).retired, 0);
 }
 
 
@@ -467,7 +550,7 @@ test_no_count_is_lost(void **state)
         tg_zone_unpin(w->zone, w->slot, pins[--n]);
     }
 
-    delete(w);
+    remove_tenant(w);
     w->refuse = 0;
 
     for (i = 0; i < 5; i++) {
@@ -494,6 +577,8 @@ main(void)
         TEST(test_removed_tenant_with_requests),
         TEST(test_another_reporter),
         TEST(test_counts_in_an_older_version),
+        TEST(test_count_after_the_last_visit),
+        TEST(test_removed_tenant_with_an_older_version),
         TEST(test_no_count_is_lost),
     };
 

@@ -212,17 +212,28 @@ fixture_whole(const tg_block_t *block)
     return 1;
 }
 
-/* Shared with children. */
+/* Memory shared with children. */
+static inline void *
+fixture_shared(size_t size)
+{
+    void  *p;
+
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+             -1, 0);
+    if (p == MAP_FAILED) {
+        abort();
+    }
+
+    return p;
+}
+
 static inline tg_zone_t *
 fixture_zone(size_t size)
 {
-    void           *base;
     tg_zone_t      *zone;
     const uint8_t   boot[16] = "0123456789abcde";
 
-    base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                -1, 0);
-    zone = (base == MAP_FAILED) ? NULL : tg_zone_create(base, size, 42, boot);
+    zone = tg_zone_create(fixture_shared(size), size, 42, boot);
 
     if (zone == NULL) {
         abort();
@@ -251,6 +262,33 @@ fixture_stats(const tg_zone_t *zone)
     tg_zone_stats(zone, &stats);
 
     return stats;
+}
+
+static inline const tg_block_t *
+fixture_find(const tg_zone_t *zone, const char *name)
+{
+    return tg_zone_find_tenant(zone, name, strlen(name));
+}
+
+static inline tg_zone_status_e
+fixture_delete(tg_zone_t *zone, const char *name, uint64_t id,
+    uint64_t revision)
+{
+    return tg_zone_delete(zone, TG_KIND_TENANT, name, strlen(name), id,
+                          revision);
+}
+
+/* Until nothing waits any more; 0 if that came, and everything agrees. */
+static inline int
+fixture_settle(tg_zone_t *zone)
+{
+    int  i;
+
+    for (i = 0; i < 10 && fixture_stats(zone).retired; i++) {
+        tg_zone_reclaim(zone);
+    }
+
+    return fixture_stats(zone).retired ? -1 : tg_zone_check(zone);
 }
 
 #endif /* ZONE_FIXTURE_H */
