@@ -15,9 +15,6 @@
 #define NGX_HTTP_TENANT_ACK_REFRESH  10000  /* when nothing changes */
 
 
-static ngx_int_t ngx_http_tenant_ack_head(void *data,
-    const tg_response_t *response);
-static ssize_t ngx_http_tenant_ack_body(void *data, const char *p, size_t len);
 static void ngx_http_tenant_ack_done(void *data, ngx_int_t rc);
 
 
@@ -28,14 +25,13 @@ typedef struct {
     ngx_msec_t                retry;
     tg_text_t                 body;
     char                      uri[128];
-    ngx_uint_t                status;
     unsigned                  changed:1;    /* since the one under way began */
 } ngx_http_tenant_ack_t;
 
 
 static const ngx_http_tenant_client_handler_t  ngx_http_tenant_ack_handler = {
-    ngx_http_tenant_ack_head,
-    ngx_http_tenant_ack_body,
+    ngx_http_tenant_client_said_head,
+    ngx_http_tenant_client_said_body,
     NULL,
     ngx_http_tenant_ack_done
 };
@@ -84,7 +80,6 @@ ngx_http_tenant_ack_send(void)
     }
 
     ack->changed = 0;
-    ack->status = 0;
 
     if (ngx_http_tenant_ack_write(&ack->body) != NGX_OK
         || ngx_http_tenant_client_request(&ack->client, "POST", ack->uri,
@@ -122,22 +117,6 @@ ngx_http_tenant_ack_live(void)
 }
 
 
-static ngx_int_t
-ngx_http_tenant_ack_head(void *data, const tg_response_t *response)
-{
-    ngx_http_tenant_ack.status = response->status;
-
-    return NGX_OK;
-}
-
-
-static ssize_t
-ngx_http_tenant_ack_body(void *data, const char *p, size_t len)
-{
-    return len;     /* a problem document; the status says enough */
-}
-
-
 static void
 ngx_http_tenant_ack_done(void *data, ngx_int_t rc)
 {
@@ -149,7 +128,7 @@ ngx_http_tenant_ack_done(void *data, ngx_int_t rc)
         return;
     }
 
-    if (rc == NGX_OK && ack->status / 100 == 2) {
+    if (rc == NGX_OK && ack->client.response.status / 100 == 2) {
         ack->retry = 0;
         shared->acks[0]++;
 
@@ -163,9 +142,7 @@ ngx_http_tenant_ack_done(void *data, ngx_int_t rc)
     }
 
     if (rc == NGX_OK) {
-        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
-                      "tenant: tenantd answered %ui to an acknowledgement",
-                      ack->status);
+        ngx_http_tenant_client_said(&ack->client);
     }
 
     shared->acks[1]++;
@@ -204,6 +181,7 @@ ngx_http_tenant_ack_start(void)
                     (int) ngx_http_tenant_sync.tmcf->gateway.len,
                     ngx_http_tenant_sync.tmcf->gateway.data);
 
+    ack->client.data = &ack->client;
     ack->client.timeout = NGX_HTTP_TENANT_ACK_TIMEOUT;
     ngx_http_tenant_sync_client(&ack->client, "acknowledgement",
                                 &ngx_http_tenant_ack_handler);

@@ -570,6 +570,42 @@ ngx_http_tenant_client_close(ngx_http_tenant_client_t *client)
 }
 
 
+ngx_int_t
+ngx_http_tenant_client_said_head(void *data, const tg_response_t *response)
+{
+    ngx_http_tenant_client_t  *client = data;
+
+    client->nsaid = 0;
+
+    return NGX_OK;
+}
+
+
+ssize_t
+ngx_http_tenant_client_said_body(void *data, const char *p, size_t len)
+{
+    size_t                     i;
+    ngx_http_tenant_client_t  *client = data;
+
+    for (i = 0; i < len && client->nsaid < sizeof(client->said) - 1; i++) {
+        client->said[client->nsaid++] = (p[i] < 0x20 || p[i] > 0x7e) ? '?'
+                                                                     : p[i];
+    }
+
+    return len;
+}
+
+
+void
+ngx_http_tenant_client_said(ngx_http_tenant_client_t *client)
+{
+    client->said[client->nsaid] = '\0';
+
+    ngx_log_error(NGX_LOG_ERR, &client->log, 0, "tenantd answered %d: %s",
+                  client->response.status, client->said);
+}
+
+
 static u_char *
 ngx_http_tenant_client_log_error(ngx_log_t *log, u_char *buf, size_t len)
 {

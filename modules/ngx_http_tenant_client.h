@@ -71,6 +71,9 @@ struct ngx_http_tenant_client_s {
     /* read only */
     ngx_http_tenant_client_state_e           state;
     tg_response_t                            response;
+    char                                     said[512]; /* begin of the body, see
+                                                         * _said() */
+    size_t                                   nsaid;
 
     /* private */
     unsigned                                 reused:1;  /* the connection has
@@ -102,6 +105,15 @@ ngx_int_t ngx_http_tenant_client_request(ngx_http_tenant_client_t *client,
 /* Only puts the text of a request into client->request. */
 ngx_int_t ngx_http_tenant_client_compose(ngx_http_tenant_client_t *client,
     const char *method, const char *uri, const tg_text_t *body);
+
+/* For exchanges of which only the status matters: head() and body() that keep the
+ * beginning of the body for the log.  data is the client. */
+ngx_int_t ngx_http_tenant_client_said_head(void *data,
+    const tg_response_t *response);
+ssize_t ngx_http_tenant_client_said_body(void *data, const char *p, size_t len);
+
+/* Logs what was answered instead of 2xx. */
+void ngx_http_tenant_client_said(ngx_http_tenant_client_t *client);
 
 /* Closes without calling done(); frees what the client holds. */
 void ngx_http_tenant_client_close(ngx_http_tenant_client_t *client);

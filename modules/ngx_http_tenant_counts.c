@@ -625,9 +625,7 @@ ngx_http_tenant_counts_start(void)
     ngx_http_tenant_event_init(&counts->timer, &counts->dumb,
                                ngx_http_tenant_counts_slice, NULL);
 
-    if (tg_zone_revision(ngx_http_tenant_sync.zone) == 0
-        && !ngx_http_tenant_sync.shared->loaded)
-    {
+    if (!ngx_http_tenant_sync_loaded()) {
         ngx_http_tenant_counts_scan();
         return;
     }

@@ -22,6 +22,7 @@ static ngx_int_t ngx_http_tenant_metrics_tenants(ngx_http_request_t *r,
 /* A tenant's counters, added up when the scrape began. */
 typedef struct {
     char            name[TG_MAX_NAME + 1];
+    uint64_t        id;
     tg_counters_t   counters;
 } ngx_http_tenant_metrics_row_t;
 
@@ -313,6 +314,10 @@ ngx_http_tenant_metrics_sum(tg_zone_t *zone, ngx_http_tenant_metrics_row_t *row)
 
     block = tg_zone_find_tenant(zone, row->name, ngx_strlen(row->name));
 
+    if (block && block->id != row->id) {
+        block = NULL;       /* its name is another tenant's by now */
+    }
+
     if (block) {
         tg_counters_sum(&row->counters, tg_zone_ptr(zone, block->counters));
         routes = tg_vec(block, block->routes, tg_route_t);
@@ -354,6 +359,7 @@ ngx_http_tenant_metrics_collect(ngx_http_request_t *r, tg_zone_t *zone,
 
     for (i = 0; i < n; i++) {
         ngx_memcpy(row[i].name, shared->series[i].name, sizeof(row[i].name));
+        row[i].id = shared->series[i].id;
     }
 
     ngx_http_tenant_shared_unlock(tscf);

@@ -34,10 +34,6 @@ static void ngx_http_tenant_report_slice(void);
 static void ngx_http_tenant_report_send(void);
 static void ngx_http_tenant_report_next(ngx_uint_t sent);
 static int ngx_http_tenant_report_visit(void *data, const tg_block_t *block);
-static ngx_int_t ngx_http_tenant_report_head(void *data,
-    const tg_response_t *response);
-static ssize_t ngx_http_tenant_report_body(void *data, const char *p,
-    size_t len);
 static void ngx_http_tenant_report_done(void *data, ngx_int_t rc);
 
 
@@ -53,7 +49,6 @@ typedef struct {
     ngx_connection_t          dumb;
     ngx_event_t               timer;        /* the next slice, or the next try */
     char                      uri[128];
-    ngx_uint_t                status;
     ngx_msec_t                retry;        /* 0: the last one has arrived */
 
     tg_report_t               report;
@@ -78,8 +73,8 @@ typedef struct {
 
 static const ngx_http_tenant_client_handler_t  ngx_http_tenant_report_handler =
 {
-    ngx_http_tenant_report_head,
-    ngx_http_tenant_report_body,
+    ngx_http_tenant_client_said_head,
+    ngx_http_tenant_client_said_body,
     NULL,
     ngx_http_tenant_report_done
 };
@@ -474,8 +469,6 @@ ngx_http_tenant_report_send(void)
 {
     ngx_http_tenant_report_t  *report = &ngx_http_tenant_report;
 
-    report->status = 0;
-
     if (ngx_http_tenant_client_request(&report->client, "POST", report->uri,
                                        &report->body) != NGX_OK)
     {
@@ -484,25 +477,10 @@ ngx_http_tenant_report_send(void)
 }
 
 
-static ngx_int_t
-ngx_http_tenant_report_head(void *data, const tg_response_t *response)
-{
-    ngx_http_tenant_report.status = response->status;
-
-    return NGX_OK;
-}
-
-
-static ssize_t
-ngx_http_tenant_report_body(void *data, const char *p, size_t len)
-{
-    return len;     /* a problem document; the status says enough */
-}
-
-
 static void
 ngx_http_tenant_report_done(void *data, ngx_int_t rc)
 {
+    int                        status;
     ngx_http_tenant_report_t  *report = &ngx_http_tenant_report;
 
     if (ngx_exiting) {
@@ -510,7 +488,9 @@ ngx_http_tenant_report_done(void *data, ngx_int_t rc)
         return;
     }
 
-    if (rc == NGX_OK && report->status / 100 == 2) {
+    status = report->client.response.status;
+
+    if (rc == NGX_OK && status / 100 == 2) {
         ngx_http_tenant_sync.shared->reports[0]++;
         ngx_http_tenant_report_next(1);
         return;
@@ -519,13 +499,9 @@ ngx_http_tenant_report_done(void *data, ngx_int_t rc)
     ngx_http_tenant_sync.shared->reports[1]++;
 
     if (rc == NGX_OK) {
-        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
-                      "tenant: tenantd answered %ui to a usage report",
-                      report->status);
+        ngx_http_tenant_client_said(&report->client);
 
-        if (report->status == 400 || report->status == 413
-            || report->status == 422)
-        {
+        if (status == 400 || status == 413 || status == 422) {
             /* it would never be taken; its counters come again with the next */
             ngx_http_tenant_report_next(1);
             return;
@@ -571,6 +547,7 @@ ngx_http_tenant_usage_start(void)
                     "/v1/gateways/%.*s/usage", (int) tmcf->gateway.len,
                     tmcf->gateway.data);
 
+    report->client.data = &report->client;
     report->client.timeout = NGX_HTTP_TENANT_REPORT_TIMEOUT;
     ngx_http_tenant_sync_client(&report->client, "usage report",
                                 &ngx_http_tenant_report_handler);

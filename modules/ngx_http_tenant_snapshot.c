@@ -90,7 +90,7 @@ ngx_http_tenant_snapshot_start(void (*done)(void))
     s->live.fd = NGX_INVALID_FILE;
     s->next.fd = NGX_INVALID_FILE;
     s->done = done;
-    s->cold = (tg_zone_revision(ngx_http_tenant_sync.zone) == 0);
+    s->cold = !ngx_http_tenant_sync_loaded();
 
     if (tmcf->snapshot.len == 0) {
         done();
