@@ -421,7 +421,7 @@ AS $$
                     CASE v.json_type WHEN 'number' THEN 'out-of-range' ELSE 'wrong-length' END
                WHEN v.text <> ALL (n.choices) THEN 'unknown-value'
                WHEN n.format IS NOT NULL AND tiergate.format_problem(n.format, v.text) IS NOT NULL THEN
-                    'invalid-' || n.format END AS slug,
+                    'invalid-' || replace(n.format, '_', '-') END AS slug,
                CASE
                WHEN n.type IS NULL THEN format('%s is not known here', v.what)
                WHEN v.json_type <> CASE n.type WHEN 'integer' THEN 'number' ELSE n.type END THEN

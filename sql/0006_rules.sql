@@ -57,7 +57,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('issuers_algorithms', 422, 'unknown-value',     '/algorithms',     'issuer "%s" has no algorithm, or one that is not known', 'use RS, PS, ES or HS with 256, 384 or 512, or EdDSA'),
     ('issuers_leeway',     422, 'out-of-range',      '/leeway',         'leeway of issuer "%s" does not lie between 0 and 300 seconds', ''),
     ('issuers_claim',      422, 'wrong-length',      '/consumer_claim', 'consumer_claim of issuer "%s" has not 1 to 128 bytes', ''),
-    ('issuers_jwks_uri',   422, 'invalid-jwks_uri',  '/jwks_uri',       'jwks_uri of issuer "%s" is no http or https URL of at most 2048 bytes', ''),
+    ('issuers_jwks_uri',   422, 'invalid-jwks-uri',  '/jwks_uri',       'jwks_uri of issuer "%s" is no http or https URL of at most 2048 bytes', ''),
     ('issuers_insecure',   422, 'insecure-uri',      '/jwks_uri',       'jwks_uri of issuer "%s" is not https', 'use https, or set jwks.allow_http'),
     ('issuers_keys',       422, 'wrong-type',        '/jwks/keys',      'keys of issuer "%s" are no array', ''),
     ('issuers_keyless',    422, 'missing-field',     '/jwks',           'issuer "%s" has neither keys nor a jwks_uri', 'give jwks with its keys, or the jwks_uri where they are'),

@@ -79,7 +79,7 @@ INSERT INTO bad (patch, expected) VALUES
     ('{"issuers": [{"ref": "platform"}, {"ref": "platform"}]}', '409 duplicate-name /issuers/1/name'),
     ('{"issuers": [{"name": "a", "issuer": "x y", "jwks_uri": "https://x/"}]}', '422 invalid-token /issuers/0/issuer'),
     ('{"issuers": [{"name": "a", "issuer": "x", "jwks_uri": "http://x/"}]}',    '422 insecure-uri /issuers/0/jwks_uri'),
-    ('{"issuers": [{"name": "a", "issuer": "x", "jwks_uri": "ftp://x/"}]}',     '422 invalid-jwks_uri /issuers/0/jwks_uri'),
+    ('{"issuers": [{"name": "a", "issuer": "x", "jwks_uri": "ftp://x/"}]}',     '422 invalid-jwks-uri /issuers/0/jwks_uri'),
     ('{"issuers": [{"name": "a", "issuer": "x", "jwks_uri": "https://x/", "algorithms": ["none"]}]}',
                                                    '422 unknown-value /issuers/0/algorithms/0'),
     ('{"issuers": [{"name": "a", "issuer": "x", "jwks_uri": "https://x/", "leeway": 301}]}',
