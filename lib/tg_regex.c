@@ -68,22 +68,6 @@ tg_regex_compile(const char *pattern, size_t len, tg_error_t *err)
 }
 
 
-int
-tg_regex_check(const char *pattern, size_t len, tg_error_t *err)
-{
-    pcre2_code  *re;
-
-    re = tg_regex_compile(pattern, len, err);
-
-    if (re == NULL) {
-        return -1;
-    }
-
-    pcre2_code_free(re);
-    return 0;
-}
-
-
 static int
 tg_regex_init(void)
 {
@@ -110,6 +94,39 @@ tg_regex_init(void)
     }
 
     return cache.entry != NULL && cache.match != NULL && cache.context != NULL;
+}
+
+
+/* Some patterns fail whatever they are matched with, as one that calls itself
+ * without end does: these are found by trying. */
+int
+tg_regex_check(const char *pattern, size_t len, tg_error_t *err)
+{
+    int          rc;
+    pcre2_code  *re;
+
+    re = tg_regex_compile(pattern, len, err);
+
+    if (re == NULL) {
+        return -1;
+    }
+
+    if (!tg_regex_init()) {
+        pcre2_code_free(re);
+        tg_error_set(err, "", "no memory");
+        return -1;
+    }
+
+    rc = pcre2_match(re, (PCRE2_SPTR) "/", 1, 0, 0, cache.match, cache.context);
+    pcre2_code_free(re);
+
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
+        tg_error_set(err, "", "the pattern cannot be matched: it loops, or sets "
+                     "itself too low a limit");
+        return -1;
+    }
+
+    return 0;
 }
 
 

@@ -351,13 +351,19 @@ ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
 }
 
 
-/* Timeouts of the route: in a copy of the location's upstream configuration. */
+/*
+ * What the route wants, in a copy of the location's upstream configuration.  Its
+ * retries are for answers that say "not now, not here" as well, unless the
+ * operator wants none at all.
+ */
 static ngx_int_t
 ngx_http_tenant_balancer_route(ngx_http_request_t *r, const tg_route_t *route)
 {
     ngx_http_upstream_conf_t  *conf;
 
-    if (route->connect_ms == 0 && route->send_ms == 0 && route->read_ms == 0) {
+    if (route->retries == 0 && route->connect_ms == 0 && route->send_ms == 0
+        && route->read_ms == 0)
+    {
         return NGX_OK;
     }
 
@@ -367,6 +373,12 @@ ngx_http_tenant_balancer_route(ngx_http_request_t *r, const tg_route_t *route)
     }
 
     *conf = *r->upstream->conf;
+
+    if (!(conf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF)) {
+        conf->next_upstream |= NGX_HTTP_UPSTREAM_FT_HTTP_502
+                               |NGX_HTTP_UPSTREAM_FT_HTTP_503
+                               |NGX_HTTP_UPSTREAM_FT_HTTP_504;
+    }
 
     if (route->connect_ms) {
         conf->connect_timeout = route->connect_ms;
@@ -492,24 +504,37 @@ ngx_http_tenant_balancer_free_peer(ngx_peer_connection_t *pc, void *data,
 }
 
 
+/* nginx does not call the answer of a last attempt a failure, whatever it is. */
+static ngx_uint_t
+ngx_http_tenant_balancer_is_failure(ngx_uint_t state, ngx_uint_t status)
+{
+    return (state & NGX_PEER_FAILED)
+           || status == NGX_HTTP_BAD_GATEWAY
+           || status == NGX_HTTP_SERVICE_UNAVAILABLE
+           || status == NGX_HTTP_GATEWAY_TIME_OUT;
+}
+
+
 static void
 ngx_http_tenant_balancer_judge(ngx_peer_connection_t *pc,
     ngx_http_tenant_peer_t *tp, ngx_uint_t state)
 {
     uint64_t              ms;
+    ngx_uint_t            status;
     ngx_connection_t     *c;
     tg_endpoint_state_t  *health;
 
     health = tg_zone_ptr(tp->zone, tp->endpoint->state);
+    status = tp->request->upstream->headers_in.status_n;
 
-    if (!(state & NGX_PEER_FAILED)) {
+    if (!ngx_http_tenant_balancer_is_failure(state, status)) {
         tg_balance_succeeded(tp->ctx->upstream, health, ngx_current_msec);
         return;
     }
 
     c = pc->connection;
 
-    if (pc->cached && tp->request->upstream->headers_in.status_n == 0
+    if (pc->cached && status == 0
         && !(c && (c->read->timedout || c->write->timedout)))
     {
         /* The endpoint closed a connection that it kept for us: no failure.
