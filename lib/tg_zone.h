@@ -247,9 +247,10 @@ int tg_zone_recover(tg_zone_t *zone);
  *
  * A version that had a route which its successor has not is visited as well,
  * before the current one, and so is the last version of a removed tenant.  When
- * nobody can count in it any more, it is visited a last time (unless its
- * counters are all 0), and forgotten in the next call: a reporter calls again
- * when its last report has arrived.  A reporter that starts calls
+ * nobody can count in it any more and it has counts, it is visited until two
+ * calls have had a 0 for it: the second says that what was made of the first has
+ * arrived.  So a reporter calls again when its last report has arrived; a visitor
+ * that only looks returns non-zero.  A reporter that starts calls
  * tg_zone_touch_all() first, because its predecessor may have been killed with
  * a report under way: then everything is visited again, and no count is lost.
  */

@@ -53,13 +53,14 @@ typedef struct {
     tg_zref_t  entry;
     uint32_t   stamp;           /* grace period that it waits for */
     uint32_t   flags;           /* TG_RETIRED_* */
-    uint32_t   visited;         /* round of visits that saw it quiet; 0: none */
+    uint32_t   visited;         /* round of visits that first saw it quiet */
     uint32_t   reserved;
 } tg_retired_t;
 
 #define TG_RETIRED_QUIET  1     /* nobody can see it any more */
 #define TG_RETIRED_VISIT  2     /* has counts that nothing else will report */
 #define TG_RETIRED_ROUTE  4     /* has counters that its successor has not */
+#define TG_RETIRED_DONE   8     /* its counts have been reported for good */
 
 /* One cache line. */
 typedef struct {
@@ -241,6 +242,13 @@ static inline int
 tg_retired_last(const tg_zone_t *zone, const tg_retired_t *retired)
 {
     return retired->entry == tg_zref(zone, retired);
+}
+
+static inline void
+tg_retired_visit_again(tg_retired_t *retired)
+{
+    retired->visited = 0;
+    retired->flags &= ~(uint32_t) TG_RETIRED_DONE;
 }
 
 static inline uint64_t *

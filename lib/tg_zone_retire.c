@@ -8,8 +8,8 @@
  *     slot is still inside the section that the snapshot saw.
  *  2. Then nobody can pin it any more, and it waits for the last of its pins.
  *     From here on it is quiet.
- *  3. If counters go with it that are not all 0, it waits for a visit, and for
- *     the next round of visits.
+ *  3. If counters go with it that are not all 0, it waits for two visits: the
+ *     second says that what the first one saw has arrived.
  *  4. The last version of a removed object waits for all older ones, because the
  *     entry and the dense number go with it.
  */
@@ -281,13 +281,13 @@ tg_retired_free(tg_zone_t *zone, tg_retired_t *retired,
 static int
 tg_retired_forget(tg_zone_t *zone, tg_zref_t previous, tg_retired_t *retired)
 {
-    int          rc, visited;
+    int          rc, done;
     size_t       i;
     tg_states_t  states;
 
-    visited = (retired->visited && retired->visited != zone->visits);
+    done = (retired->flags & TG_RETIRED_DONE) != 0;
 
-    if ((retired->flags & TG_RETIRED_VISIT) && !visited) {
+    if ((retired->flags & TG_RETIRED_VISIT) && !done) {
         return 0;
     }
 
@@ -297,7 +297,7 @@ tg_retired_forget(tg_zone_t *zone, tg_zref_t previous, tg_retired_t *retired)
 
     rc = tg_retired_states(zone, retired, &states);
 
-    for (i = 0; rc == 0 && !visited && i < states.n; i++) {
+    for (i = 0; rc == 0 && !done && i < states.n; i++) {
         if (TG_STATE_IS_COUNTERS(&states.state[i])
             && tg_counters_any(zone, &states.state[i]))
         {
@@ -377,8 +377,7 @@ tg_zone_reclaim(tg_zone_t *zone)
 }
 
 
-/* 0: visited.  What is quiet has been visited for good, if nothing changes
- * around it. */
+/* 0: visited. */
 static int
 tg_visit_retired(tg_zone_t *zone, tg_retired_t *retired, tg_zone_visit_pt visit,
     void *data)
@@ -387,8 +386,15 @@ tg_visit_retired(tg_zone_t *zone, tg_retired_t *retired, tg_zone_visit_pt visit,
         return 1;
     }
 
-    if (retired->flags & TG_RETIRED_QUIET) {
+    if (!(retired->flags & TG_RETIRED_QUIET)) {
+        return 0;
+    }
+
+    if (retired->visited == 0) {
         retired->visited = zone->visits;
+
+    } else if (retired->visited != zone->visits) {
+        retired->flags |= TG_RETIRED_DONE;
     }
 
     return 0;
@@ -487,11 +493,15 @@ tg_zone_visit_touched(tg_zone_t *zone, tg_zone_visit_pt visit, void *data)
     for (ref = zone->retired; ref; ref = retired->next) {
         retired = tg_deref(zone, ref);
 
-        if ((retired->flags & TG_RETIRED_VISIT) && retired->visited == 0) {
+        if ((retired->flags & TG_RETIRED_VISIT)
+            && !(retired->flags & TG_RETIRED_DONE)
+            && retired->visited != zone->visits)
+        {
             (void) tg_visit_retired(zone, retired, visit, data);
         }
     }
 
+    tg_reclaim_locked(zone);
     tg_write_end(zone);
 }
 
@@ -517,7 +527,7 @@ tg_zone_touch_all(tg_zone_t *zone)
 
     for (ref = zone->retired; ref; ref = retired->next) {
         retired = tg_deref(zone, ref);
-        retired->visited = 0;
+        tg_retired_visit_again(retired);
     }
 
     tg_write_end(zone);

@@ -243,7 +243,8 @@ tg_step_delete(tg_zone_t *zone, const tg_journal_t *j)
 }
 
 
-/* Takes a retired version out of both its lists. */
+/* Takes a retired version out of both its lists.  What its neighbours shared with
+ * it may have been counted in since they were visited. */
 static void
 tg_step_forget(tg_zone_t *zone, const tg_journal_t *j)
 {
@@ -255,14 +256,14 @@ tg_step_forget(tg_zone_t *zone, const tg_journal_t *j)
     if (retired->older) {
         near = tg_deref(zone, retired->older);
         near->newer = retired->newer;
-        near->visited = 0;
+        tg_retired_visit_again(near);
         near->flags |= retired->flags & TG_RETIRED_ROUTE;
     }
 
     if (retired->newer) {
         near = tg_deref(zone, retired->newer);
         near->older = retired->older;
-        near->visited = 0;
+        tg_retired_visit_again(near);
     }
 
     field = &zone->retired;
