@@ -36,7 +36,6 @@ typedef struct {
     ngx_str_t          token;           /* token=FILE's content, or empty */
     ngx_str_t          snapshot;        /* tenant_snapshot PATH, or empty */
     ngx_str_t          secret_key;      /* tenant_secret_key's 32 bytes, or empty */
-    ngx_uint_t         token_cache;     /* tenant_token_cache N entries a worker */
     ngx_array_t        identity_strip;  /* of ngx_str_t: extra header names */
 } ngx_http_tenant_main_conf_t;
 

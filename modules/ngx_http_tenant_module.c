@@ -510,8 +510,6 @@ ngx_http_tenant_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    tmcf->token_cache = NGX_CONF_UNSET_UINT;
-
     return tmcf;
 }
 
