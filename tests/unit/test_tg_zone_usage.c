@@ -443,7 +443,12 @@ test_count_after_the_last_visit(void **state)
 
         (void) visit(w);
         assert_int_equal(w->reported[12], 1);
+
+        /* this visit was the first that saw all of it */
+        assert_int_equal(fixture_stats(w->zone).retired, 1);
         (void) visit(w);
+        assert_int_equal(fixture_stats(w->zone).retired, 0);
+
         remove_tenant(w);
         (void) visit(w);
         (void) visit(w);
