@@ -99,9 +99,15 @@ ngx_http_tenant_end_request(ngx_http_tenant_ctx_t *ctx)
 {
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
+#if (NGX_HTTP_V2)
+    ngx_connection_t    *shared;
+#endif
 
     r = ctx->request;
     c = r->connection;
+#if (NGX_HTTP_V2)
+    shared = r->stream ? r->stream->connection->connection : NULL;
+#endif
 
     ngx_log_error(NGX_LOG_INFO, c->log, 0,
                   "tenant \"%*s\" is suspended or gone: request ended",
@@ -110,6 +116,18 @@ ngx_http_tenant_end_request(ngx_http_tenant_ctx_t *ctx)
 
     ctx->refusal = NGX_HTTP_TENANT_SUSPENDED;
 
+    /* an upstream's clean-up finalises the request too, and would let it go
+     * while nginx is still about to terminate it */
+    r->count++;
+
     ngx_http_finalize_request(r, NGX_HTTP_CLOSE);
     ngx_http_run_posted_requests(c);
+
+#if (NGX_HTTP_V2)
+    /* the frame that tells the client waits for the next write event, which
+     * need not come while the other streams are quiet */
+    if (shared) {
+        ngx_post_event(shared->write, &ngx_posted_events);
+    }
+#endif
 }
