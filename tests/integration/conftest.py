@@ -41,7 +41,9 @@ def template(postgres):
 
 @pytest.fixture(scope="module")
 def database(postgres, template):
-    return postgres.database(template)
+    database = postgres.database(template)
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ class Tenant:
         self.name = name
         self.document = document
         self.gateway = gateway or (platform.gateways[0] if platform.gateways else None)
-        self.host = document["hosts"][0] if document.get("hosts") else None
+        self.host = next((host for host in document["hosts"] if host[0] != "*"), None)
         self.keys = [key.get("key") for key in document.get("keys", [])]
 
     @property

@@ -33,6 +33,7 @@ class Server:
         self._run("restart")
 
     def kill9(self):
+        """All its processes die; whoever was connected finds out by himself."""
         self._run("kill9")
 
     def stop(self):
@@ -45,7 +46,9 @@ class Server:
     def template(self, name, migrate):
         """Makes the database that others are copies of; migrate(database) fills it."""
         self.execute(f'CREATE DATABASE "{name}"')
-        migrate(Database(self, name))
+        database = Database(self, name)
+        migrate(database)
+        database.close()
 
     def database(self, template="template1"):
         name = f"t{next(self.numbers)}"
@@ -57,19 +60,26 @@ class Database:
     def __init__(self, server, name):
         self.server = server
         self.name = name
+        self.connection = None
 
     def conninfo(self, **more):
         return psycopg.conninfo.make_conninfo(
             self.server.conninfo, dbname=self.name, **more)
 
-    def connect(self, **more):
-        return psycopg.connect(self.conninfo(**more))
+    def connect(self, autocommit=False, **more):
+        return psycopg.connect(self.conninfo(**more), autocommit=autocommit)
 
     def execute(self, statement, parameters=None):
         """One statement, committed.  Returns its rows, if it has any."""
-        with self.connect() as connection:
-            cursor = connection.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else None
+        if self.connection is None or self.connection.closed:
+            self.connection = self.connect(autocommit=True)
+        cursor = self.connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else None
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+            self.connection = None
 
     def one(self, statement, parameters=None):
         """The single value that a statement returns."""

@@ -62,7 +62,11 @@ class Tenantd:
 
     def start(self):
         self.process = process.start([process.TENANTD, "serve", "--config", self.config], self.log.path)
-        until(self._ready, lambda: f"tenantd:\n{self.log.text[-3000:]}", 20)
+        try:
+            until(self._ready, lambda: f"tenantd:\n{self.log.text[-3000:]}", 20)
+        except AssertionError:
+            self.stop(signal.SIGKILL)
+            raise
 
     def _ready(self):
         assert self.process.poll() is None, f"tenantd ended:\n{self.log.text[-3000:]}"
