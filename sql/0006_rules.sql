@@ -448,21 +448,6 @@ CREATE TRIGGER upstreams_check BEFORE INSERT OR UPDATE ON tiergate.upstreams
     FOR EACH ROW EXECUTE FUNCTION tiergate.check_upstream();
 
 
-CREATE FUNCTION tiergate.address_allowed(address inet)
-RETURNS boolean
-LANGUAGE plpgsql STABLE
-AS $$
-BEGIN
-    RETURN (SELECT bool_or(s.name = 'endpoints.allow') AND NOT bool_or(s.name = 'endpoints.deny')
-              FROM tiergate.settings s, jsonb_array_elements_text(s.value) n
-             WHERE s.name IN ('endpoints.allow', 'endpoints.deny') AND address <<= n::inet) IS TRUE;
-END
-$$;
-
-COMMENT ON FUNCTION tiergate.address_allowed(inet) IS
-    'Whether settings endpoints.allow and endpoints.deny let an upstream have this address';
-
-
 CREATE FUNCTION tiergate.check_endpoint()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -472,8 +457,6 @@ DECLARE
         WHEN masklen(NEW.address) <> CASE family(NEW.address) WHEN 4 THEN 32 ELSE 128 END THEN 'endpoints_address'
         WHEN NEW.port NOT BETWEEN 1 AND 65535              THEN 'endpoints_port'
         WHEN NEW.weight NOT BETWEEN 0 AND 1000000          THEN 'endpoints_weight'
-        WHEN NEW.address IS NOT NULL
-             AND NOT tiergate.address_allowed(NEW.address) THEN 'endpoints_policy'
         END;
 BEGIN
     IF broken IS NOT NULL THEN
@@ -483,11 +466,43 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.check_endpoint() IS
-    'Trigger: an endpoint is an address with port, where the settings let it be';
+COMMENT ON FUNCTION tiergate.check_endpoint() IS 'Trigger: an endpoint is an address with port';
 
 CREATE TRIGGER endpoints_check BEFORE INSERT OR UPDATE ON tiergate.endpoints
     FOR EACH ROW EXECUTE FUNCTION tiergate.check_endpoint();
+
+
+-- By the statement: reading the networks costs more than comparing with them.
+CREATE FUNCTION tiergate.check_addresses()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    outside inet;
+BEGIN
+    WITH networks AS MATERIALIZED (
+        SELECT s.name = 'endpoints.allow' AS allow, n::inet AS network
+          FROM tiergate.settings s, jsonb_array_elements_text(s.value) n
+         WHERE s.name IN ('endpoints.allow', 'endpoints.deny')
+    )
+    SELECT r.address INTO outside
+      FROM new_rows r
+     WHERE (SELECT bool_and(n.allow) FROM networks n WHERE r.address <<= n.network) IS NOT TRUE
+     LIMIT 1;
+    IF FOUND THEN
+        PERFORM tiergate.refuse_row('endpoints_policy', host(outside));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.check_addresses() IS
+    'Trigger: endpoints lie where settings endpoints.allow and endpoints.deny let them';
+
+CREATE TRIGGER endpoints_check_insert AFTER INSERT ON tiergate.endpoints REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tiergate.check_addresses();
+CREATE TRIGGER endpoints_check_update AFTER UPDATE ON tiergate.endpoints REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION tiergate.check_addresses();
 
 
 CREATE FUNCTION tiergate.sorted(list text[])
@@ -573,39 +588,38 @@ RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    b record;
+    sound  jsonb := '[]';
+    total  bigint := 0;
+    b      jsonb;
 BEGIN
-    WITH given AS MATERIALIZED (
-        SELECT g.ordinality AS nth, g.value->>'upstream' AS upstream,
-               CASE WHEN coalesce(g.value->>'weight', '1') ~ '^[0-9]{1,7}$'
-                    THEN coalesce(g.value->>'weight', '1')::integer END AS weight,
-               jsonb_typeof(g.value) = 'object' AND jsonb_typeof(g.value->'upstream') = 'string'
-                   AND NOT jsonb_path_exists(g.value, '$.keyvalue() ? (@.key != "upstream" && @.key != "weight")') AS sound
-          FROM jsonb_array_elements(NEW.backends) WITH ORDINALITY g
-    ), known AS MATERIALIZED (
-        SELECT g.nth FROM given g JOIN tiergate.upstreams u ON u.tenant = NEW.tenant AND u.name = g.upstream
-           FOR KEY SHARE OF u
-    )
-    SELECT bool_and(g.sound AND g.weight <= 1000000) IS TRUE AS sound, sum(g.weight) AS total,
-           min(g.nth) FILTER (WHERE g.nth NOT IN (SELECT k.nth FROM known k)) AS unknown,
-           count(DISTINCT g.upstream) < count(*) AS twice,
-           jsonb_agg(jsonb_build_object('upstream', g.upstream, 'weight', g.weight) ORDER BY g.nth) AS backends
-      INTO b
-      FROM given g;
+    FOR nth IN 0 .. jsonb_array_length(NEW.backends) - 1 LOOP
+        b := NEW.backends->nth;
+        IF (jsonb_typeof(b) = 'object' AND b - '{upstream,weight}'::text[] = '{}'
+            AND jsonb_typeof(b->'upstream') = 'string'
+            AND coalesce(b->>'weight', '1') ~ '^([0-9]{1,6}|1000000)$') IS NOT TRUE THEN
+            PERFORM tiergate.refuse_row('routes_backends', NEW.name);
+        END IF;
 
-    IF NOT b.sound THEN
-        PERFORM tiergate.refuse_row('routes_backends', NEW.name);
-    ELSIF b.unknown IS NOT NULL THEN
-        PERFORM tiergate.refuse(422, 'unknown-upstream', '/backends/' || b.unknown - 1 || '/upstream',
-            format('route "%s" names upstream "%s", which its tenant does not have', NEW.name,
-                   NEW.backends #>> ARRAY[(b.unknown - 1)::text, 'upstream']),
-            'make the upstream first');
-    ELSIF b.twice THEN
-        PERFORM tiergate.refuse_row('routes_same_backend', NEW.name);
-    ELSIF b.total = 0 THEN
+        PERFORM FROM tiergate.upstreams u
+          WHERE u.tenant = NEW.tenant AND u.name = b->>'upstream' FOR KEY SHARE;
+        IF NOT FOUND THEN
+            PERFORM tiergate.refuse(422, 'unknown-upstream', '/backends/' || nth || '/upstream',
+                format('route "%s" names upstream "%s", which its tenant does not have', NEW.name, b->>'upstream'),
+                'make the upstream first');
+        END IF;
+
+        IF sound @> jsonb_build_array(jsonb_build_object('upstream', b->'upstream')) THEN
+            PERFORM tiergate.refuse_row('routes_same_backend', NEW.name);
+        END IF;
+        sound := sound || jsonb_build_array(jsonb_build_object(
+                     'upstream', b->'upstream', 'weight', coalesce(b->>'weight', '1')::integer));
+        total := total + coalesce(b->>'weight', '1')::integer;
+    END LOOP;
+
+    IF total = 0 THEN
         PERFORM tiergate.refuse_row('routes_no_weight', NEW.name);
     END IF;
-    NEW.backends := b.backends;
+    NEW.backends := sound;
     RETURN NEW;
 END
 $$;

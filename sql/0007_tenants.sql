@@ -135,20 +135,21 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH made AS MATERIALIZED (
-        SELECT n.*, CASE WHEN n.sha256 IS NULL THEN tiergate.new_secret('tgk_') END AS key
+        SELECT n.tenant, n.consumer, n.scopes, n.expires_at, k.key,
+               coalesce(sha256(k.key::bytea), decode(n.sha256, 'hex')) AS digest
           FROM ROWS FROM (unnest(tenants), unnest(bodies)) n (tenant)
-    ), digested AS MATERIALIZED (
-        SELECT m.*, coalesce(sha256(m.key::bytea), decode(m.sha256, 'hex')) AS digest FROM made m
+         CROSS JOIN LATERAL (SELECT CASE WHEN n.sha256 IS NULL THEN tiergate.new_secret('tgk_') END AS key
+                              OFFSET 0) k
     ), written AS (
         INSERT INTO tiergate.api_keys (tenant, consumer, hint, scopes, expires_at, sha256)
-        SELECT d.tenant, d.consumer, left(d.key, 8), d.scopes,
-               CASE WHEN d.expires_at IS NOT NULL THEN
-                   coalesce(tiergate.parse_time(d.expires_at), '-infinity') END,
-               d.digest
-          FROM digested d
+        SELECT m.tenant, m.consumer, left(m.key, 8), m.scopes,
+               CASE WHEN m.expires_at IS NOT NULL THEN
+                   coalesce(tiergate.parse_time(m.expires_at), '-infinity') END,
+               m.digest
+          FROM made m
         RETURNING api_keys.id, api_keys.sha256
     )
-    SELECT d.tenant, w.id, d.consumer, d.key FROM digested d JOIN written w ON w.sha256 = d.digest;
+    SELECT m.tenant, w.id, m.consumer, m.key FROM made m JOIN written w ON w.sha256 = m.digest;
 END
 $$;
 
@@ -320,21 +321,15 @@ BEGIN
            coalesce(b.labels, '{}')
       FROM unnest(bodies) b;
 
-    SELECT (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.hosts))       AS host_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.hosts) x)     AS hosts,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.issuers))     AS issuer_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.issuers) x)   AS issuers,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.consumers))   AS consumer_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.consumers) x) AS consumers,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.upstreams))   AS upstream_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.upstreams) x) AS upstreams,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.routes))      AS route_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.routes) x)    AS routes,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.quotas))      AS quota_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.quotas) x)    AS quotas,
-           (SELECT array_agg(b.name) FROM unnest(bodies) b, unnest(b.keys))        AS key_tenants,
-           (SELECT array_agg(x)      FROM unnest(bodies) b, unnest(b.keys) x)      AS keys
-      INTO part;
+    WITH b AS MATERIALIZED (SELECT * FROM unnest(bodies))
+    SELECT * INTO part
+      FROM (SELECT array_agg(b.name) AS host_tenants, array_agg(x) AS hosts FROM b, unnest(b.hosts) x) hosts,
+           (SELECT array_agg(b.name) AS issuer_tenants, array_agg(x) AS issuers FROM b, unnest(b.issuers) x) issuers,
+           (SELECT array_agg(b.name) AS consumer_tenants, array_agg(x) AS consumers FROM b, unnest(b.consumers) x) consumers,
+           (SELECT array_agg(b.name) AS upstream_tenants, array_agg(x) AS upstreams FROM b, unnest(b.upstreams) x) upstreams,
+           (SELECT array_agg(b.name) AS route_tenants, array_agg(x) AS routes FROM b, unnest(b.routes) x) routes,
+           (SELECT array_agg(b.name) AS quota_tenants, array_agg(x) AS quotas FROM b, unnest(b.quotas) x) quotas,
+           (SELECT array_agg(b.name) AS key_tenants, array_agg(x) AS keys FROM b, unnest(b.keys) x) keys;
 
     IF part.hosts IS NOT NULL THEN
         PERFORM tiergate.write_hosts(part.host_tenants, part.hosts, false);
