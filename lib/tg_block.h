@@ -324,6 +324,10 @@ typedef struct {
     uint64_t  bytes_out;
     uint64_t  latency_us;       /* sum */
     uint64_t  latency[TG_LATENCY_BUCKETS];
+
+    /* Not a counter: unique in the life of the zone, so that who adds reports up
+     * can tell these from others that the same route has had, or will have. */
+    uint64_t  life;
 } tg_counters_t;
 
 typedef struct {

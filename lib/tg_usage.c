@@ -41,8 +41,8 @@ tg_counters_requests(const tg_counters_t *counters)
 }
 
 
-_Static_assert(sizeof(tg_counters_t) % sizeof(uint64_t) == 0,
-               "counters are nothing but 64-bit words");
+/* Counters are nothing but 64-bit words, up to this one. */
+#define TG_COUNTERS  (offsetof(tg_counters_t, life) / sizeof(uint64_t))
 
 
 void
@@ -51,9 +51,11 @@ tg_counters_read(tg_counters_t *to, const tg_counters_t *from)
     uint64_t        *out = (uint64_t *) to;
     const uint64_t  *in = (const uint64_t *) from;
 
-    for (size_t i = 0; i < sizeof(tg_counters_t) / sizeof(uint64_t); i++) {
+    for (size_t i = 0; i < TG_COUNTERS; i++) {
         out[i] = __atomic_load_n(&in[i], __ATOMIC_RELAXED);
     }
+
+    to->life = from->life;
 }
 
 
@@ -63,7 +65,7 @@ tg_counters_sum(tg_counters_t *to, const tg_counters_t *from)
     uint64_t        *out = (uint64_t *) to;
     const uint64_t  *in = (const uint64_t *) from;
 
-    for (size_t i = 0; i < sizeof(tg_counters_t) / sizeof(uint64_t); i++) {
+    for (size_t i = 0; i < TG_COUNTERS; i++) {
         out[i] += __atomic_load_n(&in[i], __ATOMIC_RELAXED);
     }
 }
@@ -125,7 +127,7 @@ tg_report_array(tg_text_t *text, const char *name, const uint64_t *values,
 
 void
 tg_report_counters(tg_report_t *report, const char *tenant, const char *route,
-    uint64_t id, const tg_counters_t *shared)
+    const tg_counters_t *shared)
 {
     uint64_t        requests;
     tg_text_t      *text = &report->counters;
@@ -142,7 +144,7 @@ tg_report_counters(tg_report_t *report, const char *tenant, const char *route,
     tg_text_json(text, tenant, strlen(tenant));
     tg_text_str(text, ",\"route\":");
     tg_text_json(text, route, strlen(route));
-    tg_report_member(text, ",\"id\":", id);
+    tg_report_member(text, ",\"life\":", counters.life);
     tg_report_member(text, ",\"requests\":", requests);
     tg_report_array(text, ",\"status\":", counters.status, 5);
     tg_report_member(text, ",\"denied\":", counters.denied);

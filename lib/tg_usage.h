@@ -47,9 +47,9 @@ void tg_report_reset(tg_report_t *report);
 size_t tg_report_size(const tg_report_t *report);
 
 /* One row; counters are read atomically.  route: "" for requests that matched
- * none; id: the route's, or the tenant's.  Nothing is added while all are zero. */
+ * none.  Nothing is added while all are zero. */
 void tg_report_counters(tg_report_t *report, const char *tenant,
-    const char *route, uint64_t id, const tg_counters_t *counters);
+    const char *route, const tg_counters_t *counters);
 
 /* One row.  key: "", or the consumer. */
 void tg_report_quota(tg_report_t *report, uint64_t id, const char *key,

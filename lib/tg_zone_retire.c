@@ -185,7 +185,8 @@ tg_counters_any(const tg_zone_t *zone, const tg_state_t *state)
 {
     static const tg_counters_t  none;
 
-    return memcmp(tg_zone_ptr(zone, *state->field), &none, sizeof(none)) != 0;
+    return memcmp(tg_zone_ptr(zone, *state->field), &none,
+                  offsetof(tg_counters_t, life)) != 0;
 }
 
 

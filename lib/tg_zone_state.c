@@ -231,6 +231,11 @@ tg_state_create(tg_zone_t *zone, tg_state_t *item)
     }
 
     memset(p, 0, item->size);
+
+    if (TG_STATE_IS_COUNTERS(item)) {
+        ((tg_counters_t *) p)->life = ++zone->lives;
+    }
+
     *item->field = tg_zone_offset(zone, p);
     item->used = 1;
 

@@ -110,11 +110,11 @@ ngx_http_tenant_report_first(uint64_t offset)
 
 static void
 ngx_http_tenant_report_route(const tg_block_t *block, const char *route,
-    uint64_t id, uint64_t counters)
+    uint64_t counters)
 {
     if (counters && ngx_http_tenant_report_first(counters)) {
         tg_report_counters(&ngx_http_tenant_report.report,
-                           tg_str(block, block->name), route, id,
+                           tg_str(block, block->name), route,
                            tg_zone_ptr(ngx_http_tenant_sync.zone, counters));
     }
 }
@@ -276,13 +276,11 @@ ngx_http_tenant_report_rows(const tg_block_t *block, ngx_uint_t first)
         }
 
         if (i == 0) {
-            ngx_http_tenant_report_route(block, "", block->id,
-                                         block->counters);
+            ngx_http_tenant_report_route(block, "", block->counters);
 
         } else if (i <= block->routes.n) {
             ngx_http_tenant_report_route(block,
                                          tg_str(block, routes[i - 1].name),
-                                         routes[i - 1].id,
                                          routes[i - 1].counters);
 
         } else {

@@ -169,7 +169,7 @@ ngx_http_tenant_usage_add(tg_counters_t *counters, const tg_counters_t *request)
     uint64_t        *to = (uint64_t *) counters;
     const uint64_t  *from = (const uint64_t *) request;
 
-    for (i = 0; i < sizeof(tg_counters_t) / sizeof(uint64_t); i++) {
+    for (i = 0; i < offsetof(tg_counters_t, life) / sizeof(uint64_t); i++) {
         if (from[i]) {
             (void) __atomic_fetch_add(&to[i], from[i], __ATOMIC_SEQ_CST);
         }

@@ -123,10 +123,10 @@ CREATE TABLE tiergate.usage_counters (
     boot     text        NOT NULL COLLATE "C",
     tenant   text        NOT NULL COLLATE "C",
     route    text        NOT NULL COLLATE "C",
-    object   bigint      NOT NULL,
+    life     bigint      NOT NULL,
     counters bigint[]    NOT NULL,
     at       timestamptz NOT NULL,
-    PRIMARY KEY (gateway, boot, tenant, route, object)
+    PRIMARY KEY (gateway, boot, tenant, route, life)
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE  tiergate.usage_counters          IS 'Highest counters seen of each gateway, from which usage is the difference';
@@ -134,7 +134,7 @@ COMMENT ON COLUMN tiergate.usage_counters.gateway  IS 'Gateway';
 COMMENT ON COLUMN tiergate.usage_counters.boot     IS 'Life of its shared memory';
 COMMENT ON COLUMN tiergate.usage_counters.tenant   IS 'Tenant';
 COMMENT ON COLUMN tiergate.usage_counters.route    IS 'Route; empty for requests that matched none';
-COMMENT ON COLUMN tiergate.usage_counters.object   IS 'Id of the route, or of the tenant: a new one of an old name counts from zero';
+COMMENT ON COLUMN tiergate.usage_counters.life     IS 'Which set of counters: a route or tenant that comes back counts from zero';
 COMMENT ON COLUMN tiergate.usage_counters.counters IS 'requests, 5 status classes, denied, throttled, bytes in and out, latency_us, 12 of latency';
 COMMENT ON COLUMN tiergate.usage_counters.at       IS 'When they were last reported';
 
@@ -266,11 +266,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    life     text        := report->>'boot';
+    this     text        := report->>'boot';
     reported timestamptz := to_timestamp((report->>'time')::numeric / 1000.0);
     stamp    timestamptz;
 BEGIN
-    IF life IS NULL OR octet_length(life) NOT BETWEEN 1 AND 128 THEN
+    IF this IS NULL OR octet_length(this) NOT BETWEEN 1 AND 128 THEN
         PERFORM tiergate.refuse(422, 'invalid-report', '/boot', 'boot has 1 to 128 bytes');
     END IF;
     IF jsonb_typeof(coalesce(report->'counters', '[]')) <> 'array'
@@ -289,20 +289,20 @@ BEGIN
 
     WITH given AS MATERIALIZED (
         SELECT c.value->>'tenant' AS tenant, coalesce(c.value->>'route', '') AS route,
-               coalesce((c.value->>'id')::bigint, 0) AS object,
+               coalesce((c.value->>'life')::bigint, 0) AS incarnation,
                tiergate.report_counters(c.value) AS counters
           FROM jsonb_array_elements(coalesce(report->'counters', '[]')) c
     ), risen AS MATERIALIZED (
-        SELECT g.tenant, g.route, g.object, g.counters, tiergate.rise(k.counters, g.counters) AS rise
+        SELECT g.tenant, g.route, g.incarnation, g.counters, tiergate.rise(k.counters, g.counters) AS rise
           FROM given g
           LEFT JOIN tiergate.usage_counters k
-                 ON k.gateway = record_usage.gateway AND k.boot = life
-                AND k.tenant = g.tenant AND k.route = g.route AND k.object = g.object
+                 ON k.gateway = record_usage.gateway AND k.boot = this
+                AND k.tenant = g.tenant AND k.route = g.route AND k.life = g.incarnation
          WHERE cardinality(g.counters) = 23
     ), kept AS (
-        INSERT INTO tiergate.usage_counters AS k (gateway, boot, tenant, route, object, counters, at)
-        SELECT record_usage.gateway, life, r.tenant, r.route, r.object, r.counters, now() FROM risen r
-            ON CONFLICT (gateway, boot, tenant, route, object) DO UPDATE
+        INSERT INTO tiergate.usage_counters AS k (gateway, boot, tenant, route, life, counters, at)
+        SELECT record_usage.gateway, this, r.tenant, r.route, r.incarnation, r.counters, now() FROM risen r
+            ON CONFLICT (gateway, boot, tenant, route, life) DO UPDATE
            SET counters = tiergate.highest(k.counters, EXCLUDED.counters), at = EXCLUDED.at
     )
     INSERT INTO tiergate.usage AS u

@@ -175,11 +175,11 @@ def test_exact_over_lost_answers(platform, onboard):
     for _ in range(5):
         tenant.get()
     wait_usage(platform, tenant, {"requests": 5})
-    body = platform.database.execute("SELECT boot, object, counters FROM tiergate.usage_counters WHERE tenant = %s",
+    body = platform.database.execute("SELECT boot, life, counters FROM tiergate.usage_counters WHERE tenant = %s",
                                      [tenant.name])
     boot, number, counters = body[0]
     report = {"boot": boot, "time": 0, "counters": [{
-        "tenant": tenant.name, "route": "all", "id": number, "requests": counters[0], "status": counters[1:6],
+        "tenant": tenant.name, "route": "all", "life": number, "requests": counters[0], "status": counters[1:6],
         "denied": counters[6], "throttled": counters[7], "bytes_in": counters[8], "bytes_out": counters[9],
         "latency_us": counters[10], "latency": counters[11:]}]}
     for _ in range(3):

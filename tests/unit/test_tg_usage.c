@@ -50,6 +50,7 @@ example(void)
     counters.latency[1] = 4;
     counters.latency[2] = 5;
     counters.latency[3] = 1;
+    counters.life = 7;
 
     return counters;
 }
@@ -70,6 +71,7 @@ test_sums(void **state)
     tg_counters_sum(&sum, &one);
     assert_int_equal(tg_counters_requests(&sum), 20);
     assert_int_equal(sum.latency[2], 10);
+    assert_int_equal(sum.life, 0);
 
     tg_counters_read(&sum, &one);
     assert_memory_equal(&sum, &one, sizeof(one));
@@ -86,7 +88,7 @@ test_report(void **state)
     tg_counters_t      counters, nothing;
     static const char  expected[] =
         "{\"boot\":\"000102030405060708090a0b0c0d0eff\",\"time\":1790000000123,"
-        "\"counters\":[{\"tenant\":\"acme\",\"route\":\"orders\",\"id\":21,"
+        "\"counters\":[{\"tenant\":\"acme\",\"route\":\"orders\",\"life\":7,"
         "\"requests\":10,\"status\":[0,9,0,1,0],\"denied\":0,\"throttled\":1,"
         "\"bytes_in\":100,\"bytes_out\":2000,\"latency_us\":12345,"
         "\"latency\":[0,4,5,1,0,0,0,0,0,0,0,0]}],"
@@ -107,8 +109,8 @@ test_report(void **state)
     tg_report_init(&report);
     assert_int_equal(tg_report_size(&report), 0);
 
-    tg_report_counters(&report, "acme", "orders", 21, &counters);
-    tg_report_counters(&report, "acme", "unused", 22, &nothing);
+    tg_report_counters(&report, "acme", "orders", &counters);
+    tg_report_counters(&report, "acme", "unused", &nothing);
     tg_report_quota(&report, 41, "", 0, 10, 5000, 1);
     tg_report_quota(&report, 42, "a\"b", 3, 1, 2, 0);
 
