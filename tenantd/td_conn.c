@@ -35,6 +35,9 @@
 /* What may be buffered beyond head and body: chunk sizes, the next request. */
 #define TD_CONN_SLACK       (256 * 1024)
 
+/* For how long a refused request's rest is read, in milliseconds. */
+#define TD_CONN_LINGER      2000
+
 /* What is read ahead of a request that is being answered. */
 #define TD_CONN_AHEAD       (64 * 1024)
 
@@ -191,21 +194,46 @@ td_conn_on_output(struct evbuffer *output, const struct evbuffer_cb_info *info,
 
 
 static void
-td_conn_on_flushed(struct bufferevent *bev, void *data)
-{
-    (void) bev;
-
-    td_conn_drop(data);
-}
-
-
-static void
 td_conn_on_event(struct bufferevent *bev, short what, void *data)
 {
     (void) bev;
     (void) what;
 
     td_conn_drop(data);
+}
+
+
+static void
+td_conn_on_rest(struct bufferevent *bev, void *data)
+{
+    struct evbuffer  *input;
+
+    (void) data;
+
+    input = bufferevent_get_input(bev);
+    evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+
+/*
+ * The refusal is sent.  Were the connection closed now, while the client is still
+ * sending, the kernel would answer with a reset, and the client might never read
+ * it: so the rest is read and thrown away for a while (RFC 9112 section 9.6).
+ */
+static void
+td_conn_on_flushed(struct bufferevent *bev, void *data)
+{
+    td_conn_t  *conn = data;
+
+    bufferevent_setcb(bev, td_conn_on_rest, NULL, td_conn_on_event, conn);
+    td_conn_on_rest(bev, conn);
+    td_conn_arm(conn, TD_CONN_LINGER);
+
+    if (conn->kind != TD_LISTEN_TLS) {
+        shutdown(conn->fd, SHUT_WR);
+    }
+
+    bufferevent_enable(bev, EV_READ);
 }
 
 
@@ -320,8 +348,10 @@ td_conn_on_deadline(evutil_socket_t fd, short what, void *data)
         td_conn_refuse(conn, TD_PROBLEM_REQUEST_TIMEOUT, "the request was not "
                        "complete in time");
 
-    } else if (conn->state == TD_CONN_IDLE) {
-        td_conn_drop(conn);     /* a handshake that does not end, or silence */
+    } else if (conn->state != TD_CONN_HANDLING) {
+        /* silence, a handshake that does not end, or a refusal that has been
+         * given time enough to be read */
+        td_conn_drop(conn);
     }
 }
 

@@ -19,14 +19,14 @@
 
 #define TENANT  "/v1/tenants/{tenant}"
 
-/* A collection that a tenant owns: list, and read, write, delete by name. */
-#define COLLECTION(names, name, put)                                          \
+/* A collection of a tenant: list, and read, write, delete by name. */
+#define COLLECTION(names, name, writer, put)                                  \
     SQL(TD_GET, TENANT "/" #names, "reader", "list_" #names, TD_BODY_NONE),   \
     SQL(TD_GET, TENANT "/" #names "/{" #name "}", "reader", "get_" #name,     \
         TD_BODY_NONE),                                                        \
-    put(TD_PUT, TENANT "/" #names "/{" #name "}", "tenant", "put_" #name,     \
+    put(TD_PUT, TENANT "/" #names "/{" #name "}", writer, "put_" #name,       \
         TD_BODY_JSON),                                                        \
-    SQL(TD_DELETE, TENANT "/" #names "/{" #name "}", "tenant",                \
+    SQL(TD_DELETE, TENANT "/" #names "/{" #name "}", writer,                  \
         "delete_" #name, TD_BODY_NONE)
 
 
@@ -60,11 +60,12 @@ const td_route_t  td_routes[] = {
     SQL(TD_DELETE, TENANT "/hosts/{host}", "tenant", "delete_host",
         TD_BODY_NONE),
 
-    COLLECTION(issuers, issuer, KEYS),
-    COLLECTION(consumers, consumer, SQL),
-    COLLECTION(routes, route, SQL),
-    COLLECTION(upstreams, upstream, SQL),
-    COLLECTION(quotas, quota, SQL),
+    COLLECTION(issuers, issuer, "tenant", KEYS),
+    COLLECTION(consumers, consumer, "tenant", SQL),
+    COLLECTION(routes, route, "tenant", SQL),
+    COLLECTION(upstreams, upstream, "tenant", SQL),
+    /* what limits a tenant is not for the tenant to write */
+    COLLECTION(quotas, quota, "admin", SQL),
 
     SQL(TD_GET, TENANT "/upstreams/{upstream}/endpoints", "reader",
         "list_endpoints", TD_BODY_NONE),
