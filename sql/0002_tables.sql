@@ -4,7 +4,9 @@
 -- everything it owns, so that psql reads well (WHERE tenant = 'acme'); numeric
 -- ids are what gateways see, and are never reused.
 --
--- Keys say what is unique and what refers to what.  What a single value may be
+-- Keys say what is unique and what refers to what; but a row that nearly every
+-- tenant refers to, a tier or an issuer of the platform, is guarded by triggers,
+-- since foreign keys would make all who create tenants lock that one row.  What a single value may be
 -- is said by the triggers of 0006_rules: they are compiled once a session, while
 -- check constraints are prepared anew by each statement, and they can say which
 -- field is wrong and what to do.  Tables that change seldom have constraints.
@@ -52,7 +54,7 @@ INSERT INTO tiergate.tiers VALUES
 CREATE TABLE tiergate.tenants (
     id           bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,
     name         text        PRIMARY KEY COLLATE "C",
-    tier         text        NOT NULL DEFAULT 'vcluster' REFERENCES tiergate.tiers ON UPDATE CASCADE,
+    tier         text        NOT NULL DEFAULT 'vcluster' COLLATE "C",
     state        text        NOT NULL DEFAULT 'active',
     reason       text,
     display_name text,
@@ -93,7 +95,7 @@ CREATE TABLE tiergate.issuers (
     id             bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant         text    COLLATE "C" REFERENCES tiergate.tenants ON DELETE CASCADE,
     name           text    NOT NULL COLLATE "C",
-    ref            bigint  REFERENCES tiergate.issuers,
+    ref            bigint,
     issuer         text,
     audiences      text[],
     algorithms     text[],

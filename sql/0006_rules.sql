@@ -41,7 +41,8 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('tenants_boost',     422, 'invalid-boost',  '/boost',        'the boost of tenant "%s" needs both a factor and an end', ''),
     ('tenants_factor',    422, 'out-of-range',   '/boost/factor', 'the boost factor of tenant "%s" does not lie between 0.001 and 1000', ''),
     ('tenants_pkey',      409, 'tenant-exists',  '/name',         'there is a tenant of this name already', 'choose another name, or PATCH the tenant'),
-    ('tenants_tier_fkey', 422, 'unknown-tier',   '/tier',         'there is no tier of this name', 'list the tiers with GET /v1/tiers'),
+    ('tenants_tier',      422, 'unknown-tier',   '/tier',         'the tier of tenant "%s" is not known', 'list the tiers with GET /v1/tiers'),
+    ('tiers_in_use',      409, 'tier-in-use',    '/name',         'tenants are of tier "%s"', 'change their tier first'),
 
     ('hosts_host',        422, 'invalid-hostname', '', 'hostname "%s" is none', 'use a DNS name in lower case, without port or final dot, non-ASCII labels as xn--; a wildcard is *.name'),
     ('hosts_one_label',   422, 'invalid-hostname', '', 'hostname "%s" has one label only, which no public name has', 'give the full name, or set hosts.allow_single_label'),
@@ -61,7 +62,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('issuers_insecure',   422, 'insecure-uri',      '/jwks_uri',       'jwks_uri of issuer "%s" is not https', 'use https, or set jwks.allow_http'),
     ('issuers_keys',       422, 'wrong-type',        '/jwks/keys',      'keys of issuer "%s" are no array', ''),
     ('issuers_keyless',    422, 'missing-field',     '/jwks',           'issuer "%s" has neither keys nor a jwks_uri', 'give jwks with its keys, or the jwks_uri where they are'),
-    ('issuers_ref_fkey',   409, 'issuer-in-use',     '',                'tenants refer to this issuer', 'remove their references first'),
+    ('issuers_in_use',     409, 'issuer-in-use',     '',                'tenants refer to issuer "%s"', 'remove their references first'),
     ('issuers_tenant_ref', 409, 'duplicate-reference', '/ref',          'the tenant refers to this issuer already', ''),
     ('issuers_tenant_name_key', 409, 'duplicate-name', '/name',         'there is an issuer of this name already', ''),
 
@@ -183,6 +184,10 @@ DECLARE
         WHEN NEW.boost_factor NOT BETWEEN 0.001 AND 1000              THEN 'tenants_factor'
         END;
 BEGIN
+    IF broken IS NULL AND NOT EXISTS (SELECT FROM tiergate.tiers s WHERE s.name = NEW.tier)
+       AND NEW.tier IS NOT NULL THEN
+        broken := 'tenants_tier';
+    END IF;
     IF broken IS NOT NULL THEN
         PERFORM tiergate.refuse_row(broken, NEW.name);
     END IF;
@@ -198,6 +203,26 @@ COMMENT ON FUNCTION tiergate.check_tenant() IS
 
 CREATE TRIGGER tenants_check BEFORE INSERT OR UPDATE ON tiergate.tenants
     FOR EACH ROW EXECUTE FUNCTION tiergate.check_tenant();
+
+
+CREATE FUNCTION tiergate.keep_used_tier()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tiergate.tenants t WHERE t.tier = OLD.name) THEN
+        PERFORM tiergate.refuse_row('tiers_in_use', OLD.name);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.keep_used_tier() IS 'Trigger: a tier that tenants have is not deleted or renamed';
+
+CREATE TRIGGER tiers_keep_used AFTER DELETE ON tiergate.tiers
+    FOR EACH ROW EXECUTE FUNCTION tiergate.keep_used_tier();
+CREATE TRIGGER tiers_keep_used_name AFTER UPDATE OF name ON tiergate.tiers
+    FOR EACH ROW WHEN (OLD.name <> NEW.name) EXECUTE FUNCTION tiergate.keep_used_tier();
 
 
 -- Hosts.  The primary key settles who owns a name.  A name below another
@@ -327,6 +352,7 @@ BEGIN
     END IF;
 
     IF NEW.ref IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock_shared(hashtextextended('tiergate.issuer', NEW.ref));
         IF NOT EXISTS (SELECT FROM tiergate.issuers i
                         WHERE i.id = NEW.ref AND i.tenant IS NULL AND i.ref IS NULL) THEN
             PERFORM tiergate.refuse_row('issuers_unknown', NEW.name);
@@ -351,6 +377,27 @@ COMMENT ON FUNCTION tiergate.check_issuer() IS
 
 CREATE TRIGGER issuers_check BEFORE INSERT OR UPDATE ON tiergate.issuers
     FOR EACH ROW EXECUTE FUNCTION tiergate.check_issuer();
+
+
+-- Who deletes an issuer waits for those who are about to refer to it.
+CREATE FUNCTION tiergate.keep_used_issuer()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('tiergate.issuer', OLD.id));
+    IF EXISTS (SELECT FROM tiergate.issuers i WHERE i.ref = OLD.id) THEN
+        PERFORM tiergate.refuse_row('issuers_in_use', OLD.name);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.keep_used_issuer() IS
+    'Trigger: an issuer of the platform that tenants refer to is not deleted';
+
+CREATE TRIGGER issuers_keep_used AFTER DELETE ON tiergate.issuers
+    FOR EACH ROW WHEN (OLD.tenant IS NULL) EXECUTE FUNCTION tiergate.keep_used_issuer();
 
 
 CREATE FUNCTION tiergate.check_consumer()

@@ -1271,16 +1271,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     i tiergate.issuers := tiergate_api.find_platform_issuer(path[1]);
-    v tiergate.violation;
 BEGIN
     PERFORM tiergate_api.check_query(query);
-    BEGIN
-        DELETE FROM tiergate.issuers x WHERE x.id = i.id;
-    EXCEPTION WHEN foreign_key_violation THEN
-        GET STACKED DIAGNOSTICS v.state = RETURNED_SQLSTATE, v.message = MESSAGE_TEXT,
-                                v.constraint_name = CONSTRAINT_NAME, v.table_name = TABLE_NAME;
-        PERFORM tiergate.refuse_violation(v);
-    END;
+    DELETE FROM tiergate.issuers x WHERE x.id = i.id;
     PERFORM tiergate_api.settle('issuer', i.id);
     RETURN tiergate_api.no_content();
 END

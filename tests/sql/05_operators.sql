@@ -85,7 +85,7 @@ SELECT is((SELECT count(*) FROM tiergate.tenants WHERE name = 'beta'), 0::bigint
 SELECT throws_ok(d.statement, d.state, NULL, d.statement) FROM (VALUES
     ('INSERT INTO tiergate.tenants (name) VALUES (''Bad'')', 'TG422'),
     ('INSERT INTO tiergate.tenants (name, state) VALUES (''b'', ''gone'')', 'TG422'),
-    ('INSERT INTO tiergate.tenants (name, tier) VALUES (''b'', ''gold'')', '23503'),
+    ('INSERT INTO tiergate.tenants (name, tier) VALUES (''b'', ''gold'')', 'TG422'),
     ('INSERT INTO tiergate.tenants (name, labels) VALUES (''b'', ''{"a": 1}'')', 'TG422'),
     ('INSERT INTO tiergate.tenants (name, boost_factor) VALUES (''b'', 2)', 'TG422'),
     ('UPDATE tiergate.tenants SET name = ''b'' WHERE name = ''acme''', 'TG422'),
@@ -125,7 +125,8 @@ SELECT throws_ok(d.statement, d.state, NULL, d.statement) FROM (VALUES
     ('UPDATE tiergate.routes SET read_ms = 0', 'TG422'),
     ('UPDATE tiergate.upstreams SET name = ''v3'' WHERE name = ''v1''', 'TG409'),
     ('DELETE FROM tiergate.upstreams WHERE name = ''v1''', 'TG409'),
-    ('DELETE FROM tiergate.tiers WHERE name = ''vcluster''', '23503'),
+    ('DELETE FROM tiergate.tiers WHERE name = ''vcluster''', 'TG409'),
+    ('UPDATE tiergate.tiers SET name = ''basic'' WHERE name = ''vcluster''', 'TG409'),
     ('UPDATE tiergate.limits SET value = maximum + 1', '23514'),
     ('INSERT INTO tiergate.gateways (name) VALUES (''Bad'')', 'TG422'),
     ('INSERT INTO tiergate.gateways (name, kind) VALUES (''g'', ''dedicated'')', '23514')) d (statement, state);

@@ -353,6 +353,38 @@ def test_upstream_and_route_that_names_it(connect, route_first):
     assert outcome == ["TG409" if route_first else "TG422"]
 
 
+@pytest.mark.parametrize("reference_first", [True, False])
+def test_platform_issuer_and_reference_to_it(connect, reference_first):
+    """An issuer of the platform is not deleted under a concurrent reference to it."""
+    setup = connect()
+    name = f"issuer-{reference_first}".lower()
+    onboard(setup, name)
+    setup.execute("SELECT tiergate.put_object('issuer', NULL, %s, %s)",
+                  (name, json.dumps({"issuer": "https://x", "jwks_uri": "https://x/keys"})))
+    issuer = one(setup, "SELECT id FROM tiergate.issuers WHERE tenant IS NULL AND name = %s", name)
+    a, b = connect(autocommit=False), connect(autocommit=False)
+    refer = ("INSERT INTO tiergate.issuers (tenant, name, ref) VALUES (%s, 'r', %s)", (name, issuer))
+    drop = ("DELETE FROM tiergate.issuers WHERE id = %s", (issuer,))
+    first, second = (refer, drop) if reference_first else (drop, refer)
+
+    a.execute(*first)
+    outcome = []
+
+    def follow():
+        try:
+            b.execute(*second)
+            outcome.append("in")
+        except psycopg.DatabaseError as error:
+            outcome.append(error.sqlstate)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    until(lambda: waits_for_lock(setup, b.info.backend_pid), "the second waits for the first")
+    a.commit()
+    thread.join()
+    assert outcome == ["TG409" if reference_first else "TG422"]
+
+
 def test_if_match_is_judged_under_the_lock(connect):
     """Two calls with the same ETag: the later one is refused, also when both were
     under way before either committed."""
