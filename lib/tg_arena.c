@@ -34,14 +34,14 @@ tg_page_of(const tg_arena_t *a, const void *p)
 static inline uint32_t
 tg_class_of(size_t size)
 {
-    return (size <= 8) ? 0 : (uint32_t) (size + 15) / 16;
+    return size ? (uint32_t) (size + TG_SLAB_UNIT - 1) / TG_SLAB_UNIT : 1;
 }
 
 
 static inline uint32_t
 tg_class_size(uint32_t class)
 {
-    return class ? class * 16 : 8;
+    return class * TG_SLAB_UNIT;
 }
 
 
@@ -447,7 +447,7 @@ tg_slab_check(const tg_arena_t *a, uint32_t page)
     uint32_t          i, n;
     const tg_page_t  *d = &a->page[page];
 
-    if (d->class >= TG_SLAB_CLASSES || d->used == 0
+    if (d->class == 0 || d->class >= TG_SLAB_CLASSES || d->used == 0
         || d->fresh > tg_slab_objects(d)
         || tg_heap_size_of(a, tg_page_address(a, page)) != TG_ARENA_PAGE)
     {

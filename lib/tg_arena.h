@@ -4,11 +4,12 @@
  * The allocator inside a piece of shared memory.
  *
  *  1. Objects up to TG_ARENA_SMALL bytes lie in slabs: pages of 4 KiB, cut into
- *     objects of one size (8, or a multiple of 16) without a header.  Larger ones
- *     are chunks of a heap with 8 bytes of header that merge with their
- *     neighbours when freed: versions of tenants come in all sizes, and a zone
- *     must not fill up with holes that are a little too short.
- *  2. Alignment is 16 (8 for objects up to 8 bytes), unless asked for.
+ *     objects of one size (a multiple of 8) without a header.  Larger ones are
+ *     chunks of a heap with 8 bytes of header that merge with their neighbours
+ *     when freed: versions of tenants come in all sizes, and a zone must not fill
+ *     up with holes that are a little too short.
+ *  2. Alignment is 16 for sizes that are a multiple of 16 or above
+ *     TG_ARENA_SMALL, otherwise 8.
  *  3. Nothing in it is a pointer: it works at any address, provided that the
  *     address modulo the page size stays.
  *  4. One process at a time; no locking here.  A process killed in the middle

@@ -17,7 +17,8 @@
 #define TG_HEAP_ROWS     28
 #define TG_HEAP_COLUMNS  16
 
-#define TG_SLAB_CLASSES  17             /* 8, 16, 32, ... 256 bytes */
+#define TG_SLAB_UNIT     8u             /* bytes from one class to the next */
+#define TG_SLAB_CLASSES  (TG_ARENA_SMALL / TG_SLAB_UNIT + 1)
 #define TG_SLAB_ROOM     (TG_ARENA_PAGE - TG_HEAP_HEADER)
 
 typedef struct {

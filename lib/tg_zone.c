@@ -45,8 +45,8 @@ tg_reserve(uint64_t *at, uint64_t size)
 
 
 /*
- * A typical tenant takes a little under 2 KiB and has one host; none can take
- * less than 512 bytes.
+ * A typical tenant takes a little under 2 KiB and has one host; one with a route
+ * takes at least 768 bytes.
  */
 static uint64_t
 tg_zone_tables(tg_zone_t *zone, uint64_t size)
@@ -60,7 +60,7 @@ tg_zone_tables(tg_zone_t *zone, uint64_t size)
     zone->host_mask = (uint32_t) hosts - 1;
     zone->name_mask = (uint32_t) names - 1;
     zone->issuer_mask = (uint32_t) issuers - 1;
-    zone->dense_max = (uint32_t) (size / 512 / 64 * 64);
+    zone->dense_max = (uint32_t) (size / 768 / 64 * 64);
 
     at = sizeof(tg_zone_t);
     zone->hosts = tg_reserve(&at, hosts * sizeof(tg_zref_t));

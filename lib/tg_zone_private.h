@@ -226,6 +226,17 @@ tg_zone_arena(const tg_zone_t *zone)
     return (tg_arena_t *) ((uintptr_t) zone + (uintptr_t) zone->arena);
 }
 
+/* Of what is referred to by a tg_zref_t. */
+static inline void *
+tg_zone_alloc(tg_zone_t *zone, size_t size)
+{
+    if (size <= TG_ARENA_SMALL) {
+        size = (size + 15) & ~(size_t) 15;
+    }
+
+    return tg_arena_alloc(tg_zone_arena(zone), size);
+}
+
 static inline uint64_t
 tg_host_hash(const tg_zone_t *zone, const char *name, size_t len)
 {

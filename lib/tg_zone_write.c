@@ -150,7 +150,7 @@ tg_stage_entry(tg_zone_t *zone, tg_stage_t *stage, const tg_block_t *image)
 {
     tg_entry_t  *entry;
 
-    entry = tg_arena_alloc(tg_zone_arena(zone), sizeof(tg_entry_t));
+    entry = tg_zone_alloc(zone, sizeof(tg_entry_t));
     if (entry == NULL) {
         return -1;
     }
@@ -176,7 +176,7 @@ tg_stage_block(tg_zone_t *zone, tg_stage_t *stage, const tg_block_t *old,
 {
     int  removed;
 
-    stage->block = tg_arena_alloc(tg_zone_arena(zone), image->size);
+    stage->block = tg_zone_alloc(zone, image->size);
     if (stage->block == NULL) {
         return -1;
     }
@@ -205,7 +205,7 @@ tg_stage_retired(tg_zone_t *zone, tg_stage_t *stage)
 {
     tg_retired_t  *retired;
 
-    retired = tg_arena_alloc(tg_zone_arena(zone), sizeof(tg_retired_t));
+    retired = tg_zone_alloc(zone, sizeof(tg_retired_t));
     if (retired == NULL) {
         return -1;
     }
@@ -240,9 +240,7 @@ tg_stage_hosts(tg_zone_t *zone, tg_stage_t *stage, const tg_block_t *old)
             continue;
         }
 
-        /* never below 16 bytes, so it can be referred to */
-        node = tg_arena_alloc(tg_zone_arena(zone),
-                              offsetof(tg_host_t, name) + hosts[i].len);
+        node = tg_zone_alloc(zone, offsetof(tg_host_t, name) + hosts[i].len);
         if (node == NULL) {
             return -1;
         }

@@ -82,7 +82,11 @@ world_alloc(world_t *w, size_t size, size_t align)
         return 0;
     }
 
-    assert_int_equal((uintptr_t) p % (align ? align : size > 8 ? 16 : 8), 0);
+    if (align == 0) {
+        align = (size > TG_ARENA_SMALL || size % 16 == 0) ? 16 : 8;
+    }
+
+    assert_int_equal((uintptr_t) p % align, 0);
     assert_true(tg_arena_size_of(w->arena, p) >= size);
     assert_true(p >= (uint8_t *) w->memory);
     assert_true(p + size <= (uint8_t *) w->memory + w->size);

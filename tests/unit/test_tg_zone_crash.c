@@ -39,6 +39,7 @@ tg_commit_hold_hooked(uint64_t *hold, uint64_t value)
 
 #define tg_publish(field, ref)         tg_publish_hooked(field, ref)
 #define tg_commit_hold(hold, value)    tg_commit_hold_hooked(hold, value)
+#define tg_zone_alloc(zone, size)      (crash_point(zone), tg_zone_alloc(zone, size))
 #define tg_arena_alloc(arena, size)    (crash_point(zone), tg_arena_alloc(arena, size))
 #define tg_arena_free(arena, p)        (crash_point(zone), tg_arena_free(arena, p))
 #define tg_arena_rebuild(arena, marks) (crash_point(zone), tg_arena_rebuild(arena, marks))

@@ -437,6 +437,41 @@ test_full_recovers_by_deleting(void **state)
 }
 
 
+/* Tables, slots and all: one host, two routes, a reference to an issuer, two
+ * keys, two quotas, two upstreams of one endpoint. */
+static void
+test_bytes_of_a_typical_tenant(void **state)
+{
+    char               name[32], host[48];
+    uint64_t           n;
+    tg_zone_t         *zone = fixture_zone(32 * MB);
+    tg_zone_status_e   status;
+    const char *const  hosts[] = { host };
+    fixture_t          f = { .name = name, .revision = 1, .hosts = hosts,
+                             .nhosts = 1, .nroutes = 2, .nquotas = 2,
+                             .nupstreams = 2, .nendpoints = 1, .nkeys = 2,
+                             .pad = sizeof(tg_issuer_t) + 40 };
+
+    (void) state;
+
+    n = 0;
+
+    do {
+        f.id = ++n;
+        f.base = 10 * n;
+        (void) snprintf(name, sizeof(name), "tenant-%06u", (unsigned) n);
+        (void) snprintf(host, sizeof(host), "%s.example.com", name);
+        status = fixture_put(zone, &f);
+    } while (status == TG_ZONE_OK);
+
+    assert_int_equal(status, TG_ZONE_FULL);
+    print_message("    %u bytes a tenant\n", (unsigned) (32 * MB / (n - 1)));
+    assert_true(32 * MB / (n - 1) <= 2048);
+
+    munmap(zone, 32 * MB);
+}
+
+
 int
 main(void)
 {
@@ -448,6 +483,7 @@ main(void)
         cmocka_unit_test(test_full_changes_nothing),
         cmocka_unit_test(test_full_at_the_last_host),
         cmocka_unit_test(test_full_recovers_by_deleting),
+        cmocka_unit_test(test_bytes_of_a_typical_tenant),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
