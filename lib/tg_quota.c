@@ -93,7 +93,7 @@ tg_quota_select(tg_quota_set_t *set, tg_zone_t *zone, const tg_block_t *block,
 
     set->block = block;
     set->zone = zone;
-    set->consumer = consumer;
+    set->consumer = len > 0 ? consumer : "";
     set->consumer_len = len;
     set->key = 0;
     set->n = 0;

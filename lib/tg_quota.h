@@ -105,7 +105,7 @@ uint64_t tg_quota_key(const tg_block_t *block, const char *consumer,
 /*
  * Which quotas apply to a request of this route by this consumer.  Anonymous
  * requests are one consumer, "": dropping one's credentials is no way around a
- * quota.  The consumer's name must live as long as the set.
+ * quota.  The consumer's name (NULL will do for "") must live as long as the set.
  */
 void tg_quota_select(tg_quota_set_t *set, tg_zone_t *zone,
     const tg_block_t *block, const tg_route_t *route, const char *consumer,

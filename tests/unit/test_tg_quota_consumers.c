@@ -9,6 +9,7 @@ test_each_consumer(void **state)
     char                name[32];
     unsigned            i, n;
     fixture_t          *f = *state;
+    tg_quota_set_t      set;
     tg_quota_result_t   result;
 
     publish(f, "{'id':1,'name':'each','scope':'consumer','metric':'requests',"
@@ -21,6 +22,19 @@ test_each_consumer(void **state)
     /* nobody is somebody, too */
     assert_int_equal(admitted_as(f, "", 10), 3);
     assert_int_equal(admitted_as(f, "", 10), 0);
+
+    /* in a bucket, as everybody */
+    assert_int_equal(state_of(f, 0)->word, 0);
+    f->now.mono_us += 600 * SECOND;
+    tg_quota_select(&set, f->zone, f->block,
+                    tg_vec(f->block, f->block->routes, tg_route_t), NULL, 0);
+
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(tg_quota_check(&set, f->pin, &f->now, &result),
+                         i < 3 ? TG_QUOTA_OK : TG_QUOTA_REFUSED);
+    }
+
+    assert_int_equal(state_of(f, 0)->word, 0);
 
     /* many: each its own, but for those that found no bucket */
     f->now.mono_us += 600 * SECOND;
