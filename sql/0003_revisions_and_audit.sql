@@ -14,6 +14,8 @@
 --    than the setting changes.retention.
 -- 4. Nothing here may write to a row that other transactions lock: at commit,
 --    under the lock, there must be nothing to wait for.
+-- 5. Sequential scans are off wherever a plan is made here: a session keeps the
+--    plan that it made while a table was small.
 
 BEGIN;
 
@@ -65,6 +67,7 @@ CREATE FUNCTION tiergate.assign_revision()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 DECLARE
     drawn bigint;
@@ -100,6 +103,7 @@ CREATE CONSTRAINT TRIGGER changes_assign_revision
 CREATE FUNCTION tiergate.revision_of(kind text, object_id bigint)
 RETURNS bigint
 LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
 AS $$
 BEGIN
     RETURN (SELECT max(c.revision) FROM tiergate.changes c
@@ -115,6 +119,7 @@ CREATE FUNCTION tiergate.mark_changed()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 BEGIN
     -- when the tenant itself was deleted there is none to mark, it has marked itself
@@ -138,6 +143,7 @@ CREATE FUNCTION tiergate.mark_tenant_changed()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 BEGIN
     INSERT INTO tiergate.changes (kind, object_id, name)
@@ -154,6 +160,7 @@ CREATE FUNCTION tiergate.mark_issuer_changed()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 BEGIN
     INSERT INTO tiergate.changes (kind, object_id, name)
@@ -393,6 +400,7 @@ BEGIN
             RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER
             SET search_path = pg_catalog, pg_temp
+            SET enable_seqscan = off
             AS $body$
             DECLARE
                 full_ones text[];
@@ -451,6 +459,7 @@ CREATE FUNCTION tiergate.tenants_inserted()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
 BEGIN
     WITH audited AS (

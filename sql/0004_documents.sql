@@ -171,6 +171,8 @@ CREATE FUNCTION tiergate.watch_list(gateway text)
 RETURNS TABLE (kind text, name text, id bigint, revision bigint, document text)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
     WITH g AS (SELECT (SELECT x.tenant FROM tiergate.gateways x
                         WHERE x.name = watch_list.gateway AND x.kind = 'dedicated') AS tenant)
@@ -190,6 +192,9 @@ COMMENT ON FUNCTION tiergate.watch_list(text) IS
     'Everything that a gateway sees, issuers first; read it in one REPEATABLE READ transaction with registry_state()';
 
 
+-- Sequential scans are off for plans that are made while tables are small and kept
+-- while they grow; compilation takes longer than it saves.
+--
 -- Each object comes once, at its lowest revision in the batch, with its present
 -- state: so everything up to any revision that the gateway has read is really
 -- there, and an acknowledged revision can be believed.  A batch never cuts a
@@ -199,6 +204,8 @@ RETURNS TABLE (revision bigint, kind text, name text, id bigint, op text, tier t
                document text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -233,13 +233,13 @@ CREATE TRIGGER tiers_keep_used_name AFTER UPDATE OF name ON tiergate.tiers
 CREATE FUNCTION tiergate.host_rival(host text, tenant text)
 RETURNS text
 LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
 AS $$
 DECLARE
     rival text;
     below text;
 BEGIN
-    -- OFFSET keeps this a lookup for each label, however small the table was
-    -- when the plan was made
+    -- OFFSET keeps this a lookup for each label
     SELECT r.host INTO rival
       FROM (SELECT string_to_array(host_rival.host, '.') AS labels) l,
            generate_series(2, cardinality(l.labels)) n,
@@ -606,7 +606,8 @@ BEGIN
 
     -- the same path under the same conditions leaves open which of two is meant
     PERFORM FROM tiergate.routes r
-      WHERE r.tenant = NEW.tenant AND r.path = NEW.path AND r.path_type = NEW.path_type AND r.name <> NEW.name
+      WHERE r.tenant = NEW.tenant AND r.path = NEW.path AND r.path_type = NEW.path_type
+        AND r.name <> NEW.name AND r.id <> NEW.id
         AND r.headers IS NOT DISTINCT FROM NEW.headers
         AND CASE WHEN r.methods IS NULL OR NEW.methods IS NULL THEN r.methods IS NULL AND NEW.methods IS NULL
                  ELSE r.methods && NEW.methods END

@@ -164,7 +164,10 @@ BEGIN
             set_config('tiergate.gateway',      coalesce(who.gateway, ''), true),
             set_config('tiergate.if_match',     coalesce(if_match, ''), true),
             set_config('tiergate.request_id',   coalesce(request_id, ''), true),
-            set_config('timezone',              'UTC', true);
+            set_config('timezone',              'UTC', true),
+            -- for plans that outlive the size that a table has now, see 0007_tenants
+            set_config('plan_cache_mode',       'force_generic_plan', true),
+            set_config('enable_seqscan',        'off', true);
 
     IF idempotency IS NULL THEN
         RETURN NULL;

@@ -436,6 +436,7 @@ CREATE FUNCTION tiergate.put_object(kind text, tenant text, name text, body json
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $$
 DECLARE
     owner text[] := ARRAY[tenant];

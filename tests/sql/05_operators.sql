@@ -131,6 +131,9 @@ SELECT throws_ok(d.statement, d.state, NULL, d.statement) FROM (VALUES
     ('INSERT INTO tiergate.gateways (name) VALUES (''Bad'')', 'TG422'),
     ('INSERT INTO tiergate.gateways (name, kind) VALUES (''g'', ''dedicated'')', '23514')) d (statement, state);
 
+SELECT lives_ok($$ UPDATE tiergate.routes SET name = 'orders-2' WHERE name = 'orders' AND NOT EXISTS (SELECT FROM tiergate.quotas WHERE route = 'orders') $$,
+                'a route may be renamed: it is no rival of itself');
+
 -- what can meet in one request
 SELECT tiergate.create_tenant('crowd');
 INSERT INTO tiergate.upstreams (tenant, name) VALUES ('crowd', 'v1');
