@@ -406,6 +406,7 @@ tg_put_known(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image,
 tg_zone_status_e
 tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
 {
+    uint64_t           retired;
     tg_entry_t        *entry;
     tg_zone_status_e   status;
 
@@ -433,8 +434,12 @@ tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
 
     if (status == TG_ZONE_FULL) {
         tg_reap_locked(zone);
-        tg_reclaim_locked(zone);
-        status = tg_put_locked(zone, entry, image);
+
+        do {
+            retired = zone->nretired;
+            tg_reclaim_locked(zone);
+            status = tg_put_locked(zone, entry, image);
+        } while (status == TG_ZONE_FULL && zone->nretired < retired);
     }
 
     if (status == TG_ZONE_FULL) {
