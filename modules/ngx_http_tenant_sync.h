@@ -6,7 +6,8 @@
  * waits until the old one gives that up or is gone, so at each instant at most
  * one process reads the watch stream, writes the snapshot file and reports.
  *
- *     sync_module    directives, leadership, the tick of a second, readiness
+ *     sync_conf      directives
+ *     sync_module    leadership, the tick of a second, readiness
  *     watch          the stream: connects, applies lines, resumes
  *     reject         objects that stay at their last good state
  *     ack            tells tenantd what was applied
@@ -135,6 +136,19 @@ typedef struct {
 
 extern ngx_http_tenant_sync_t  ngx_http_tenant_sync;
 
+
+/* --- ngx_http_tenant_sync_conf.c --- */
+
+void *ngx_http_tenant_sync_create_conf(ngx_conf_t *cf);
+
+/* Setters of tenant_source, tenant_snapshot and tenant_secret_key. */
+char *ngx_http_tenant_source(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_tenant_snapshot_path(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_tenant_secret_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* --- ngx_http_tenant_sync_module.c --- */
 
 /* Of the current cycle; NULL: no tenant_zone. */
 ngx_http_tenant_sync_conf_t *ngx_http_tenant_sync_conf(void);
