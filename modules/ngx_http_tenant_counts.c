@@ -244,6 +244,17 @@ ngx_http_tenant_counts_begin(void)
 
 
 void
+ngx_http_tenant_counts_last(void)
+{
+    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
+
+    if (counts->enabled && counts->rewrite && ngx_time() >= counts->retry_at) {
+        ngx_http_tenant_counts_begin();
+    }
+}
+
+
+void
 ngx_http_tenant_counts_swept(void)
 {
     ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;

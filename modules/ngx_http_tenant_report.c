@@ -684,6 +684,7 @@ ngx_http_tenant_usage_last(ngx_cycle_t *cycle)
     ngx_http_tenant_report_t  *report = &ngx_http_tenant_report;
 
     ngx_http_tenant_usage_start();
+    ngx_http_tenant_counts_last();
 
     fd = -1;
     rc = NGX_OK;

@@ -32,6 +32,9 @@ void ngx_http_tenant_series_touch(const tg_block_t *block);
 void ngx_http_tenant_counts_start(void);
 void ngx_http_tenant_counts_stop(void);
 
+/* Before the last sweep: a file that was to be written anew still is. */
+void ngx_http_tenant_counts_last(void);
+
 /* Notes the calendar counts of a tenant. */
 void ngx_http_tenant_counts_save(const tg_block_t *block,
     const tg_quota_now_t *now);
