@@ -3,7 +3,9 @@
 reader of the watch stream."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -54,6 +56,8 @@ class Daemon(Tenantd):
             self.stop()
             assert self.process.returncode == 0, self.log.text[-3000:]
         assert not self.log.bad(), self.log.bad()
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(self.path)
 
 
 class Stream:
@@ -93,6 +97,7 @@ class Stream:
 
     def list(self):
         """The lines of the initial list, without BOOKMARKs, and its revision."""
+        assert self.status == 200, self.status
         seen = self.lines(lambda line: line.get("complete"))
         return [line for line in seen if line["type"] != "BOOKMARK"], seen[-1]["revision"]
 

@@ -184,10 +184,7 @@ def test_catastrophic_patterns_are_bounded(onboard):
     """A pattern that backtracks for ever ends by its limit, as a refusal, in time."""
     tenant = onboard(routes=[marked("evil", path="/(a+)+b", type="regex"), marked("root")])
     assert which(tenant, "/aaab") == "evil"
-    response = tenant.get("/" + "a" * 3000, timeout=5)
-    assert response.status in (200, 400, 500, 503), response
-    if response.status == 200:      # decided within the limits: no match
-        assert response.json()["target"] == "/is/root"
+    assert which(tenant, "/" + "a" * 3000) in ("bad-request", "root")
 
 
 @pytest.mark.parametrize("rewrite, path, sent, got", [

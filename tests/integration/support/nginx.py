@@ -32,6 +32,7 @@ http {{
                      'refusal=$tenant_refusal uri="$request"';
     access_log {path}/access.log tests;
     lingering_close off;
+    keepalive_requests 1000000;
 
     tenant_zone registry {zone};
     {sync}
