@@ -216,7 +216,7 @@ def states(gateway):
 
 def settled(gateway):
     """Waits until the file has been read, to whatever end."""
-    until(lambda: ready(gateway)[0] == 200 or "snapshot" in gateway.log.text, "the snapshot's fate", 15)
+    until(lambda: ready(gateway)[0] == 200 or "is refused" in gateway.log.text, "the snapshot's fate", 15)
 
 
 def names_of(data):

@@ -52,6 +52,7 @@ class Stream:
         self.open = True
         self.begun = False
         self.registry = registry
+        self.lock = threading.Lock()
 
     def begin(self, status="200 OK", headers=None):
         self.begun = True
@@ -63,7 +64,8 @@ class Stream:
         if isinstance(data, str):
             data = data.encode()
         try:
-            self.connection.sendall(data)
+            with self.lock:     # bookmarks come from another thread
+                self.connection.sendall(data)
         except OSError:
             self.open = False
 
