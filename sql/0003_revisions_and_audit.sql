@@ -16,6 +16,8 @@
 --    under the lock, there must be nothing to wait for.
 -- 5. Sequential scans are off wherever a plan is made here: a session keeps the
 --    plan that it made while a table was small.
+--    So is compilation: a scan that cannot be avoided then counts as immensely
+--    expensive, and would be compiled each time.
 
 BEGIN;
 
@@ -68,6 +70,7 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     drawn bigint;
@@ -104,6 +107,7 @@ CREATE FUNCTION tiergate.revision_of(kind text, object_id bigint)
 RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
     RETURN (SELECT max(c.revision) FROM tiergate.changes c
@@ -120,6 +124,7 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
     -- when the tenant itself was deleted there is none to mark, it has marked itself
@@ -144,6 +149,7 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
     INSERT INTO tiergate.changes (kind, object_id, name)
@@ -161,6 +167,7 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
     INSERT INTO tiergate.changes (kind, object_id, name)
@@ -401,6 +408,7 @@ BEGIN
             LANGUAGE plpgsql SECURITY DEFINER
             SET search_path = pg_catalog, pg_temp
             SET enable_seqscan = off
+            SET jit = off
             AS $body$
             DECLARE
                 full_ones text[];
@@ -460,6 +468,7 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 BEGIN
     WITH audited AS (

@@ -193,7 +193,7 @@ COMMENT ON FUNCTION tiergate.watch_list(text) IS
 
 
 -- Sequential scans are off for plans that are made while tables are small and kept
--- while they grow; compilation takes longer than it saves.
+-- while they grow; so is compilation, see 0003_revisions_and_audit.
 --
 -- Each object comes once, at its lowest revision in the batch, with its present
 -- state: so everything up to any revision that the gateway has read is really

@@ -234,6 +234,7 @@ CREATE FUNCTION tiergate.host_rival(host text, tenant text)
 RETURNS text
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     rival text;

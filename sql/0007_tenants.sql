@@ -443,6 +443,7 @@ RETURNS jsonb
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     parsed tiergate.tenant_body := tiergate.parse_tenant(body);
@@ -548,6 +549,7 @@ LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET jit = off
 AS $$
     SELECT r.line, r.status, r.result::text
       FROM (SELECT array_agg(l.value ORDER BY l.ordinality) AS bodies

@@ -167,7 +167,8 @@ BEGIN
             set_config('timezone',              'UTC', true),
             -- for plans that outlive the size that a table has now, see 0007_tenants
             set_config('plan_cache_mode',       'force_generic_plan', true),
-            set_config('enable_seqscan',        'off', true);
+            set_config('enable_seqscan',        'off', true),
+            set_config('jit',                   'off', true);
 
     IF idempotency IS NULL THEN
         RETURN NULL;

@@ -47,4 +47,15 @@ SELECT count(*) FROM generate_series(101, 120) n, tiergate_api.delete_tenant(ARR
 SELECT cmp_ok(pg_temp.scanned(), '<', 100::bigint, 'REST calls');
 COMMIT;
 
+-- without sequential scans one that cannot be avoided looks so expensive that it
+-- would be compiled at each execution
+SELECT is(array_agg(p.oid::regprocedure::text), NULL, 'no function turns off scans and leaves compilation on')
+  FROM pg_proc p
+ WHERE p.pronamespace IN ('tiergate'::regnamespace, 'tiergate_api'::regnamespace)
+   AND 'enable_seqscan=off' = ANY (p.proconfig) AND NOT 'jit=off' = ANY (p.proconfig);
+BEGIN;
+SELECT tiergate_api.begin_request('{"peer": {"user": "root", "role": "admin"}}', 'admin', NULL, NULL, NULL, 'r');
+SELECT is(current_setting('jit'), 'off', 'nor does a REST call');
+COMMIT;
+
 SELECT * FROM finish();
