@@ -52,6 +52,7 @@ typedef struct {
     ngx_uint_t         by;              /* ngx_http_tenant_by_e */
     ngx_str_t          header;          /* lower case */
     ngx_flag_t         problem;         /* problem documents, or plain statuses */
+    ngx_msec_t         load_wait;       /* how long requests wait for a registry */
 } ngx_http_tenant_loc_conf_t;
 
 
@@ -121,6 +122,9 @@ typedef struct {
     ngx_queue_t          queue;         /* this worker's requests in flight */
     ngx_str_t            prefix;        /* path prefix that named the tenant */
 
+    ngx_msec_t           wait_until;    /* 0: did not wait for the registry */
+
+    unsigned             waiting:1;         /* for the registry */
     unsigned             authenticated:1;   /* auth has decided */
     unsigned             charged:1;         /* quota has decided */
     unsigned             rewritten:1;       /* path and headers are upstream's */
@@ -177,6 +181,11 @@ ngx_int_t ngx_http_tenant_match(ngx_http_request_t *r,
 /* Whether the zone is complete: a whole list may be of revision 0, or of a
  * registry whose first revision is not known to be whole yet. */
 ngx_uint_t ngx_http_tenant_sync_loaded(void);
+
+/* The registry is not loaded: holds the request.  NGX_AGAIN, or NGX_DECLINED when
+ * it has waited as long as it may. */
+ngx_int_t ngx_http_tenant_wait(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx);
 
 /* Ends requests whose tenant is suspended or gone: starts this worker's timer. */
 void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);

@@ -85,6 +85,13 @@ static ngx_command_t  ngx_http_tenant_commands[] = {
       offsetof(ngx_http_tenant_loc_conf_t, problem),
       NULL },
 
+    { ngx_string("tenant_load_wait"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_tenant_loc_conf_t, load_wait),
+      NULL },
+
     { ngx_string("tenant_strip_header"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_tenant_strip_header,
@@ -168,13 +175,21 @@ ngx_http_tenant_preaccess_handler(ngx_http_request_t *r)
 
     tlcf = ngx_http_get_module_loc_conf(r, ngx_http_tenant_module);
 
-    if (tlcf->by == NGX_HTTP_TENANT_BY_NONE || ngx_http_tenant_get_ctx(r)) {
+    if (tlcf->by == NGX_HTTP_TENANT_BY_NONE) {
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_tenant_create_ctx(r);
+    ctx = ngx_http_tenant_get_ctx(r);
+
+    if (ctx && !ctx->waiting) {
+        return NGX_DECLINED;
+    }
+
     if (ctx == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        ctx = ngx_http_tenant_create_ctx(r);
+        if (ctx == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
 
     return ngx_http_tenant_enter(r, ctx, tlcf);
@@ -193,10 +208,17 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
     if (tg_zone_revision(tmcf->zone) == 0 && !ngx_http_tenant_sync_loaded()) {
+        rc = ngx_http_tenant_wait(r, ctx);
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+
         ngx_memzero(&more, sizeof(more));
         more.retry_after = 1;
         return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_NOT_READY, &more);
     }
+
+    ctx->waiting = 0;
 
     if (ngx_http_tenant_key(r, ctx, tlcf, &key) != NGX_OK) {
         return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_UNKNOWN_HOST,
@@ -526,6 +548,7 @@ ngx_http_tenant_create_loc_conf(ngx_conf_t *cf)
 
     tlcf->by = NGX_CONF_UNSET_UINT;
     tlcf->problem = NGX_CONF_UNSET;
+    tlcf->load_wait = NGX_CONF_UNSET_MSEC;
 
     return tlcf;
 }
@@ -544,6 +567,7 @@ ngx_http_tenant_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_uint_value(conf->by, prev->by, NGX_HTTP_TENANT_BY_NONE);
     ngx_conf_merge_value(conf->problem, prev->problem, 1);
+    ngx_conf_merge_msec_value(conf->load_wait, prev->load_wait, 2000);
 
     tmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_tenant_module);
 

@@ -73,7 +73,14 @@ class Database:
         """One statement, committed.  Returns its rows, if it has any."""
         if self.connection is None or self.connection.closed:
             self.connection = self.connect(autocommit=True)
-        cursor = self.connection.execute(statement, parameters)
+        try:
+            cursor = self.connection.execute(statement, parameters)
+        except psycopg.OperationalError:
+            if not self.connection.closed:
+                raise
+            # the server was restarted since
+            self.connection = self.connect(autocommit=True)
+            cursor = self.connection.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else None
 
     def close(self):
