@@ -136,7 +136,10 @@ ngx_http_tenant_series_omit(uint32_t slot)
     ngx_http_tenant_series_index_t  *index = &ngx_http_tenant_series;
 
     if (index->omitted_since + NGX_HTTP_TENANT_SERIES_IDLE < ngx_time()) {
-        ngx_memzero(index->omitted, index->nomitted);
+        if (index->omitted) {
+            ngx_memzero(index->omitted, index->nomitted);
+        }
+
         index->omitted_since = ngx_time();
         shared->omitted = 0;
     }
