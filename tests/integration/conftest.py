@@ -84,7 +84,10 @@ def clean_logs(request):
     """Fails the test after which a log has an alert or a sanitizer's report."""
     yield
     if "platform" in request.fixturenames:
-        problems = request.getfixturevalue("platform").problems()
+        platform = request.getfixturevalue("platform")
+        if platform.backend.held:
+            platform.backend.release()      # what a failed test left waiting
+        problems = platform.problems()
         reported = request.node.getparent(pytest.Module).__dict__.setdefault("reported", set())
         new = [line for line in problems if line not in reported]
         reported.update(new)
