@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,14 +51,24 @@ class Stack:
         self.admin_port = free_port()
         self.processes = []
         self.database = None
-        os.makedirs(f"{self.dir}/logs", exist_ok=True)
+        self.clear()
+
+    def clear(self):
+        """Begins with an empty folder: a registry of an earlier run has its tenants already."""
+        if os.path.exists(f"{self.dir}/postgres/data/postmaster.pid"):
+            self.postgres("stop", check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
+        for name in ("logs", "tmp"):
+            os.makedirs(f"{self.dir}/{name}")
+
+    def postgres(self, command, check=True):
+        return subprocess.run([f"{ROOT}/tests/tools/private-postgres", command, f"{self.dir}/postgres"],
+                              stdout=subprocess.PIPE, text=True, check=check).stdout.strip()
 
     # --- start and stop ---
 
     def start(self):
-        tool = [f"{ROOT}/tests/tools/private-postgres"]
-        self.database = subprocess.run([*tool, "start", f"{self.dir}/postgres"], check=True,
-                                       stdout=subprocess.PIPE, text=True).stdout.strip()
+        self.database = self.postgres("start")
         self.write_config()
         subprocess.run([f"{BUILD}/bin/tenantd", "migrate", "--config", f"{self.dir}/tenantd.ini"],
                        check=True, stdout=self.log("migrate"), stderr=subprocess.STDOUT)
@@ -75,8 +86,7 @@ class Stack:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        subprocess.run([f"{ROOT}/tests/tools/private-postgres", "stop", f"{self.dir}/postgres"],
-                       stdout=subprocess.DEVNULL, check=False)
+        self.postgres("stop", check=False)
 
     def log(self, name):
         return open(f"{self.dir}/logs/{name}.log", "ab")
