@@ -261,9 +261,13 @@ td_conn_refuse(td_conn_t *conn, td_problem_kind_e kind, const char *detail)
     bufferevent_setcb(conn->bev, NULL, td_conn_on_flushed, td_conn_on_event,
                       conn);
 
+    /* libevent keeps the front of a socket's buffer frozen, but not that of a
+     * TLS connection's */
     evbuffer_unfreeze(output, 1);
     evbuffer_drain(output, evbuffer_get_length(output));
-    evbuffer_freeze(output, 1);
+    if (conn->kind != TD_LISTEN_TLS) {
+        evbuffer_freeze(output, 1);
+    }
 
     evbuffer_add_printf(output, "HTTP/1.1 %d %s\r\n"
                         "Content-Type: application/problem+json\r\n"

@@ -148,7 +148,7 @@ td_fetch_problem(td_fetch_t *fetch, CURLcode code)
 {
     long  status;
 
-    if (fetch->too_long) {
+    if (fetch->too_long || code == CURLE_FILESIZE_EXCEEDED) {
         return "the answer is longer than [jwks] max_size";
     }
 

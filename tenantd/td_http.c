@@ -38,8 +38,12 @@ struct td_http_s {
     void                    *data;
 
     td_http_side_t           side[3];       /* by td_listen_kind_e */
-    struct evconnlistener  **listener;
-    size_t                   listeners;
+    struct {
+        struct evconnlistener       *listener;
+        struct evhttp_bound_socket  *bound;
+        struct evhttp               *evhttp;
+    }                       *socket;
+    size_t                   sockets;
     SSL_CTX                 *tls;
 
     td_conn_t              **conn;          /* by file descriptor */
@@ -77,11 +81,11 @@ td_http_pause(td_http_t *http)
                "wait", http->conns);
     }
 
-    for (i = 0; i < http->listeners; i++) {
+    for (i = 0; i < http->sockets; i++) {
         if (full) {
-            evconnlistener_disable(http->listener[i]);
+            evconnlistener_disable(http->socket[i].listener);
         } else {
-            evconnlistener_enable(http->listener[i]);
+            evconnlistener_enable(http->socket[i].listener);
         }
     }
 }
@@ -233,13 +237,13 @@ td_http_make_side(td_http_t *http, td_listen_kind_e kind, tg_error_t *err)
 static int
 td_http_listen(td_http_t *http, td_listen_kind_e kind, int fd, tg_error_t *err)
 {
+    void                    *list;
     struct evconnlistener   *listener;
-    struct evconnlistener  **list;
 
-    list = realloc(http->listener,
-                   (http->listeners + 1) * sizeof(struct evconnlistener *));
+    list = realloc(http->socket,
+                   (http->sockets + 1) * sizeof(http->socket[0]));
     if (list != NULL) {
-        http->listener = list;
+        http->socket = list;
     }
 
     listener = list == NULL || td_http_make_side(http, kind, err) != 0 ? NULL
@@ -253,8 +257,10 @@ td_http_listen(td_http_t *http, td_listen_kind_e kind, int fd, tg_error_t *err)
         return -1;
     }
 
-    evhttp_bind_listener(http->side[kind].evhttp, listener);
-    http->listener[http->listeners++] = listener;
+    http->socket[http->sockets].listener = listener;
+    http->socket[http->sockets].evhttp = http->side[kind].evhttp;
+    http->socket[http->sockets++].bound =
+        evhttp_bind_listener(http->side[kind].evhttp, listener);
 
     return 0;
 }
@@ -422,6 +428,11 @@ td_http_parse_address(const char *text, struct sockaddr_storage *ss,
         return -1;
     }
 
+    /* getaddrinfo() takes ports modulo 65536 */
+    if (strlen(colon + 1) > 5 || atoi(colon + 1) > 65535) {
+        return -1;
+    }
+
     memcpy(host, text, n);
     host[n] = '\0';
 
@@ -528,7 +539,7 @@ td_http_listen_all(td_http_t *http, tg_error_t *err)
         }
     }
 
-    if (http->listeners == 0) {
+    if (http->sockets == 0) {
         tg_error_set(err, "", "there is nothing to listen on: set [listen] "
                      "socket, addresses or tls_addresses");
         return -1;
@@ -552,6 +563,7 @@ td_http_unlink(td_http_t *http)
     }
 
     free(http->unlink);
+    http->unlink = NULL;
 }
 
 
@@ -604,7 +616,7 @@ td_http_destroy(td_http_t *http)
 
     td_http_unlink(http);
     SSL_CTX_free(http->tls);
-    free(http->listener);
+    free(http->socket);
     free(http->pending);
     free(http->conn);
     free(http);
@@ -618,10 +630,14 @@ td_http_drain(td_http_t *http)
     size_t  i;
 
     http->draining = 1;
+    td_http_unlink(http);
 
-    for (i = 0; i < http->listeners; i++) {
-        evconnlistener_disable(http->listener[i]);
+    /* closed rather than kept: clients try another tenantd at once */
+    for (i = 0; i < http->sockets; i++) {
+        evhttp_del_accept_socket(http->socket[i].evhttp, http->socket[i].bound);
     }
+
+    http->sockets = 0;
 
     for (fd = 0; fd < http->conn_size; fd++) {
         if (http->conn[fd] != NULL

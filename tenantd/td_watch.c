@@ -129,24 +129,26 @@ td_stream_flush(td_stream_t *stream)
 }
 
 
-/* Puts one entry of the ring, if it is still news. */
-static void
+/* Puts one entry of the ring; returns the revision of the line, 0 for none. */
+static int64_t
 td_stream_put_entry(td_stream_t *stream, td_line_t *line)
 {
+    int64_t     revision;
     td_line_t  *fresh;
 
     if (line->revision > stream->at) {
-        td_stream_put(stream, line);
-        return;
+        return td_stream_put(stream, line) ? line->revision : 0;
     }
 
     fresh = td_line_after(line, stream->at);
     if (fresh == NULL) {
-        return;
+        return 0;
     }
 
-    td_stream_put(stream, fresh);
+    revision = td_stream_put(stream, fresh) ? fresh->revision : 0;
     td_line_unref(fresh);
+
+    return revision;
 }
 
 
@@ -156,7 +158,10 @@ static void
 td_stream_deliver(td_stream_t *stream, td_ring_t *ring)
 {
     int         gone;
+    int64_t     last, told;
     td_line_t  *line;
+
+    last = 0;
 
     line = td_ring_get(ring, stream->next, &gone);
 
@@ -166,16 +171,16 @@ td_stream_deliver(td_stream_t *stream, td_ring_t *ring)
     }
 
     while (line != NULL) {
-        td_stream_put_entry(stream, line);
+        told = td_stream_put_entry(stream, line);
+        last = told > last ? told : last;
         line = td_ring_get(ring, ++stream->next, &gone);
     }
 
-    /* Lines may share a revision: without this a gateway could not tell that it
-     * has them all, may acknowledge, and its snapshot is complete.  It is not
-     * implied by a line of that revision. */
     if (td_ring_end(ring) > stream->at) {
         stream->at = td_ring_end(ring);
-        td_line_bookmark(stream->chunk, stream->at, 0);
+        if (last < stream->at) {
+            td_line_bookmark(stream->chunk, stream->at, 0);
+        }
     }
 
     td_stream_flush(stream);

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""tenantd when PostgreSQL goes away, when it is itself told to end, and when its
+configuration changes."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from support import process, wire
+from support.poll import until
+from support.postgres import Server
+from support.tenantd import migrate
+from tenantd_fixture import Stream, make_daemon
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL that may be killed."""
+    server = Server(process.folder("fault-pg"))
+    server.template("tiergate", migrate)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def database(server):
+    return server.database("tiergate")
+
+
+@pytest.fixture
+def daemon(request, database):
+    daemon = make_daemon(request, database)
+    yield daemon
+    daemon.close()
+
+
+def ready(daemon):
+    return daemon.rest.request("GET", "/v1/readyz").status == 200
+
+
+def wait_ready(daemon):
+    until(lambda: ready(daemon), lambda: daemon.log.text[-3000:], 30)
+
+
+def test_restart_under_load(server, database, daemon):
+    """Requests get 503 meanwhile; what was confirmed is there, and nobody misses it."""
+    stop = threading.Event()
+    confirmed, unknown, refused = [], [], []
+
+    def load(worker):
+        rest = daemon.as_(None)
+        rest.address = daemon.socket
+        n = 0
+        while not stop.is_set():
+            n += 1
+            name = f"load-{worker}-{n}"
+            answer = rest.request("POST", "/v1/tenants", {"name": name})
+            if answer.status == 201:
+                confirmed.append(name)
+            else:
+                assert answer.status == 503, answer
+                assert answer.headers["retry-after"]
+                (unknown if answer.problem == "outcome-unknown" else refused).append(name)
+        rest.close()
+
+    stream = Stream(daemon.socket, since=0)
+    stream.list()
+    seen = set()
+
+    def watch():
+        for line in iter(stream.line, None):
+            if line["type"] == "PUT":
+                seen.add(line["name"])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    workers = [threading.Thread(target=load, args=(n,)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for restart in (server.kill9, server.restart, server.kill9):
+        before = len(confirmed)
+        until(lambda: len(confirmed) > before + 20, "tenants to be created", 30)
+        restart()
+        if restart == server.kill9:
+            server.start()
+        wait_ready(daemon)
+    stop.set()
+    for worker in workers:
+        worker.join(30)
+
+    there = {row[0] for row in database.execute("SELECT name FROM tiergate.tenants")}
+    assert set(confirmed) <= there
+    assert not there & set(refused), "something was done although the answer said that nothing was"
+    assert there - set(confirmed) <= set(unknown)
+    # the stream stayed open over all of it, and missed nothing
+    until(lambda: there <= seen, lambda: f"{sorted(there - seen)[:5]} on the stream", 30)
+    assert len(daemon.log.text) < 100000 + 200 * len(confirmed + refused + unknown)
+
+
+def test_without_a_database(server, daemon):
+    server.stop()
+    try:
+        until(lambda: not ready(daemon), "tenantd to notice")
+        stream_attempt = Stream(daemon.socket)
+        assert stream_attempt.status == 503
+        for method, path, body in (("GET", "/v1/tenants", None), ("POST", "/v1/tenants", {"name": "x"}),
+                                   ("POST", "/v1/gateways/g/ack", {}), ("POST", "/v1/gateways/g/usage", {})):
+            answer = daemon.rest.request(method, path, body)
+            assert answer.status == 503 and answer.problem == "database-unavailable", answer
+        assert daemon.rest.request("GET", "/v1/healthz").status == 200
+        assert "database_up 0" in daemon.rest.request("GET", "/metrics").text
+        answer = daemon.rest.request("POST", "/v1/import", b"{}\n", {"Content-Type": "application/jsonl"})
+        assert answer.status == 503
+    finally:
+        server.start()
+    wait_ready(daemon)
+    assert daemon.rest.request("GET", "/v1/tenants").status == 200
+
+
+def test_start_before_the_database(server, database):
+    """It starts, says that it is not ready, and becomes so by itself."""
+    server.stop()
+    path = process.folder("early")
+    config = path / "tenantd.ini"
+    config.write_text(f"[listen]\nsocket = {path}/s\n[database]\nconninfo = {database.conninfo()}\n")
+    log = process.Log(path / "log")
+    tenantd = process.start([process.TENANTD, "serve", "--config", config], log.path)
+
+    def status():
+        return wire.request(f"{path}/s", "GET", "/v1/readyz", {"Host": "x"}).status
+    try:
+        log.wait("is up")
+        assert status() == 503
+        server.start()
+        until(lambda: status() == 200, lambda: log.text[-2000:], 30)
+    finally:
+        server.start()
+        process.stop(tenantd)
+
+
+def test_stream_goes_on_where_it_was(server, database, daemon):
+    """Changes that are made while tenantd is cut off are told when it is back."""
+    database.close()        # an earlier test has restarted its server
+    database.execute("INSERT INTO tiergate.tenants (name) VALUES ('cut')")
+    stream = Stream(daemon.socket, since=database.revision())
+    database.close()
+    server.restart()
+    database.execute("UPDATE tiergate.tenants SET display_name = 'meanwhile' WHERE name = 'cut'")
+    lines = stream.until_revision(database.revision())
+    assert [line["name"] for line in lines] == ["cut"]
+
+
+def test_backends_that_are_killed(database, daemon):
+    """All connections at once, the feed's too, while the server stays."""
+    for n in range(3):
+        database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                         " WHERE application_name = 'tenantd' AND datname = current_database()")
+        database.execute(f"INSERT INTO tiergate.tenants (name) VALUES ('k{n}')")
+
+        def listed():
+            stream = Stream(daemon.socket)
+            try:
+                return stream.list()
+            except AssertionError:
+                return None         # refused, or cut off: a gateway comes again
+            finally:
+                stream.close()
+        lines, at = until(listed, "a list", 20)
+        assert at == database.revision() and f"k{n}" in [line["name"] for line in lines]
+
+
+def test_a_stuck_lock_does_not_stick_to_everybody(database, daemon):
+    daemon.rest.call("POST", "/v1/tenants", {"name": "locked"})
+    with database.connect() as connection:
+        connection.execute("SELECT * FROM tiergate.tenants WHERE name = 'locked' FOR UPDATE")
+        answer = daemon.rest.request("PATCH", "/v1/tenants/locked", {"display_name": "x"})
+        assert answer.status == 503 and answer.problem == "overloaded", answer
+        assert daemon.rest.request("GET", "/v1/tenants/locked").status == 200
+
+
+def test_term_finishes_what_is_under_way(request, database):
+    daemon = make_daemon(request, database)
+    daemon.rest.call("POST", "/v1/tenants", {"name": "busy"})
+    stream = Stream(daemon.socket)
+    stream.list()
+    idle = wire.Connection(daemon.socket)
+    idle.send(b"GET /v1/healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert idle.response().status == 200
+
+    lock = database.connect()
+    lock.execute("SELECT * FROM tiergate.tenants WHERE name = 'busy' FOR UPDATE")
+    connection = wire.Connection(daemon.socket)
+    connection.send(wire.compose("PATCH", "/v1/tenants/busy", {"Host": "x", "Content-Type": "application/json"},
+                                 b'{"display_name": "done"}'))
+    until(lambda: lock.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                               " AND application_name = 'tenantd'").fetchone()[0], "the request to be under way")
+
+    daemon.process.send_signal(signal.SIGTERM)
+    assert None in iter(stream.line, "never")
+    assert idle.ended(5)
+    with pytest.raises((OSError, wire.Closed)):
+        wire.Connection(daemon.socket).request("GET", "/v1/healthz", {"Host": "x"})
+    lock.rollback()
+    answer = connection.response()
+    assert answer.status == 200 and answer.json()["display_name"] == "done"
+    assert answer.headers["connection"] == "close"
+    assert daemon.process.wait(10) == 0
+    assert not os.path.exists(daemon.socket)
+
+
+def test_term_does_not_wait_for_ever(request, database):
+    daemon = make_daemon(request, database, "[http]\ndrain_timeout = 500ms\n")
+    connection = wire.Connection(daemon.socket)
+    connection.send(b"POST /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+    daemon.rest.request("GET", "/v1/healthz")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+
+
+def test_reload(request, database):
+    daemon = make_daemon(request, database)
+    assert daemon.rest.request("GET", "/v1/tenants").status == 200
+    text = daemon.config.read_text()
+
+    def reload(text):
+        mark = daemon.log.mark()
+        daemon.config.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.log.wait(r"config: (reloaded|not reloaded|certificates)", mark)
+        return daemon.log.since(mark)
+
+    assert "socket_admin_users has changed" in reload(text + "[listen]\nsocket_admin_users = nobody\n")
+    assert daemon.rest.request("GET", "/v1/tenants").status == 401
+    assert "connections has changed: this takes a restart" in reload(text.replace("connections = 8", "connections = 9"))
+    assert daemon.rest.request("GET", "/v1/tenants").status == 200
+    for broken in ("[http]\nmax_body = lots\n", "[nonsense]\na = b\n", "[secrets]\nkey_file = /nonexistent\n"):
+        assert "not reloaded" in reload(text.replace(f"key_file = {daemon.secret_key}", "") + broken)
+        assert daemon.rest.request("GET", "/v1/tenants").status == 200
+    daemon.close()
+
+
+def test_gateway_users_of_the_socket(request, database):
+    more = "[listen]\nsocket_admin_users =\nsocket_gateway_users = root\n"
+    daemon = make_daemon(request, database, more)
+    assert Stream(daemon.socket, "any").status == 200
+    assert daemon.rest.request("GET", "/v1/tenants").status == 403
+    assert daemon.rest.request("POST", "/v1/gateways/any/ack", {
+        "boot": "b", "revision": 0, "state": "live"}).status == 204
+    daemon.close()
+
+
+def test_socket_permissions(request, database):
+    daemon = make_daemon(request, database, "[listen]\nsocket_mode = 0600\nsocket_group = daemon\n")
+    status = os.stat(daemon.socket)
+    assert status.st_mode & 0o777 == 0o600
+    assert status.st_gid == 1
+    # a second one does not take the socket of the first
+    done = subprocess.run([process.TENANTD, "serve", "--config", daemon.config], text=True, timeout=10,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=process.environment())
+    assert done.returncode == 1 and "another process listens" in done.stdout
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.start()          # over the socket that the killed one has left
+    daemon.close()
+
+
+def run(*words, **more):
+    return subprocess.run([process.TENANTD, *words], text=True, timeout=30, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env=process.environment(), **more)
+
+
+def test_commands(request, database, tmp_path):
+    conninfo = ["--conninfo", database.conninfo()]
+    for name in ("help", "version", "routes", "options"):
+        assert run(name).returncode == 0
+    assert run("nonsense").returncode == 2
+    assert run("serve", "--nonsense").returncode == 2
+    assert run("serve", "nonsense").returncode == 2
+
+    up_to_date = run("migrate", *conninfo, "--sql-dir", process.ROOT / "sql")
+    assert up_to_date.returncode == 0 and "nothing to do" in up_to_date.stdout
+    (tmp_path / "0001_foundation.sql").write_text("SELECT 1")
+    newer = run("migrate", *conninfo, "--sql-dir", tmp_path)
+    assert newer.returncode == 1 and "is newer" in newer.stdout
+    assert run("migrate", *conninfo, "--sql-dir", tmp_path / "none").returncode == 1
+
+    token = run("token", "create", "--name", "cli", "--scope", "reader", *conninfo)
+    assert token.returncode == 0 and token.stdout.startswith("tgt_")
+    daemon = make_daemon(request, database)
+    assert daemon.as_(token.stdout.strip()).request("GET", "/v1/tenants").status == 200
+    assert run("token", "revoke", "--name", "cli", *conninfo).returncode == 0
+    assert daemon.as_(token.stdout.strip()).request("GET", "/v1/tenants").status == 401
+    assert run("token", "create", "--name", "cli", *conninfo).returncode == 1
+    assert run("token", "create", *conninfo).returncode == 2
+    daemon.close()
+
+
+def test_migrating_an_empty_database(server, tmp_path):
+    empty = server.database("template1")
+    conninfo = ["--conninfo", empty.conninfo()]
+    first = run("migrate", *conninfo, "--sql-dir", process.ROOT / "sql")
+    assert first.returncode == 0, first.stdout
+    assert first.stdout.count("applied ") == len(list((process.ROOT / "sql").glob("[0-9]*.sql")))
+    assert empty.one("SELECT count(*) FROM tiergate.schema_migrations WHERE checksum IS NULL") == 0
+
+    # one that fails leaves nothing behind, and can be tried again
+    for path in (process.ROOT / "sql").glob("[0-9]*.sql"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "9999_broken.sql").write_text(
+        "BEGIN; INSERT INTO tiergate.schema_migrations (version, name) VALUES (9999, 'broken');"
+        "CREATE TABLE tiergate.half (a integer); SELECT 1/0; COMMIT;")
+    broken = run("migrate", *conninfo, "--sql-dir", tmp_path)
+    assert broken.returncode == 1 and "9999_broken" in broken.stdout and "division by zero" in broken.stdout
+    assert empty.one("SELECT to_regclass('tiergate.half')") is None
+    assert empty.one("SELECT count(*) FROM tiergate.schema_migrations WHERE version = 9999") == 0
+
+
+def test_serve_check(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("00" * 32)
+    key.chmod(0o600)
+    assert run("serve", "--check", "--set", f"secrets.key_file={key}").returncode == 0
+    key.chmod(0o644)
+    assert "everybody" in run("serve", "--check", "--set", f"secrets.key_file={key}").stdout
+    for bad in ("http.max_body=x", "listen.nothing=1", "listen.tls_addresses=127.0.0.1:1"):
+        assert run("serve", "--check", "--set", bad).returncode == 1, bad
+
+
+def test_listening_in_the_clear_takes_a_word():
+    for address, said in (("0.0.0.0:0", "in the clear"), ("[::]:0", "in the clear"), ("nonsense", "no address"),
+                          ("127.0.0.1", "no address"), ("127.0.0.1:99999", "no address")):
+        done = run("serve", "--set", "listen.socket=", "--set", f"listen.addresses={address}")
+        assert done.returncode == 1 and said in done.stdout, (address, done.stdout)
+    assert "nothing to listen on" in run("serve", "--set", "listen.socket=").stdout
+
+
+def test_sealing_on_the_command_line(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("00" * 32)
+    key.chmod(0o600)
+    option = ["--set", f"secrets.key_file={key}"]
+    sealed = run("seal", *option, input="secret")
+    assert sealed.returncode == 0 and sealed.stdout.startswith("tg1.")
+    assert run("seal", *option, input="secret").stdout != sealed.stdout
+    assert run("seal", *option, input="").returncode == 1
+    assert run("seal", *option, "--base64url", input="c2VjcmV0\n").returncode == 0
+    assert run("seal", *option, "--base64url", input="c2VjcmV0=").returncode == 1
+    assert run("seal", *option, input="x" * 5000).returncode == 1
+    assert run("seal", input="secret").returncode == 1
+
+
+def test_notify(request, database, tmp_path):
+    """systemd's protocol, Type=notify."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(10)
+    daemon = make_daemon(request, database)
+    daemon.stop()
+    daemon.process = process.start([process.TENANTD, "serve", "--config", daemon.config], daemon.log.path,
+                                   env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    assert listener.recv(100) == b"READY=1"
+    daemon.process.send_signal(signal.SIGTERM)
+    assert listener.recv(100) == b"STOPPING=1"
+    assert daemon.process.wait(10) == 0
