@@ -61,6 +61,58 @@ ngx_http_tenant_reject(const tg_watch_event_t *event, ngx_uint_t full,
 }
 
 
+void
+ngx_http_tenant_reject_document(const tg_watch_event_t *event,
+    tg_error_t *err)
+{
+    char  reason[sizeof(err->message) + sizeof(err->pointer) + 32];
+
+    (void) snprintf(reason, sizeof(reason), "%s%s%s", err->message,
+                    err->pointer[0] ? " at " : "", err->pointer);
+    ngx_http_tenant_printable(reason);
+
+    ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
+                  "tenant: %s \"%s\" stays as it is, revision %uL is refused: "
+                  "%s", tg_watch_kind_name(event->kind), event->name,
+                  event->revision, reason);
+
+    ngx_http_tenant_reject(event, 0, 0, reason);
+
+    ngx_http_tenant_sync_lock();
+    tg_zone_keep(ngx_http_tenant_sync.zone, event->kind, event->name,
+                 ngx_strlen(event->name), event->id);
+    ngx_http_tenant_sync_unlock();
+}
+
+
+void
+ngx_http_tenant_reject_no_room(const tg_watch_event_t *event)
+{
+    char             reason[128];
+    static time_t    logged;
+    tg_zone_stats_t  stats;
+
+    tg_zone_stats(ngx_http_tenant_sync.zone, &stats);
+
+    (void) snprintf(reason, sizeof(reason),
+                    "zone full: %llu of %llu bytes are used, make tenant_zone "
+                    "larger", (unsigned long long) stats.used,
+                    (unsigned long long) stats.size);
+
+    ngx_http_tenant_reject(event, 1, 0, reason);
+
+    /* a list can bring thousands: say it once a second */
+
+    if (logged != ngx_time()) {
+        logged = ngx_time();
+        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
+                      "tenant: %s \"%s\" stays as it is, revision %uL is "
+                      "refused: %s", tg_watch_kind_name(event->kind),
+                      event->name, event->revision, reason);
+    }
+}
+
+
 /* Closes the gap that an entry leaves. */
 static void
 ngx_http_tenant_reject_drop(ngx_http_tenant_rejected_t *rejected)

@@ -211,6 +211,12 @@ uint64_t ngx_http_tenant_watch_applied(void);
 void ngx_http_tenant_reject(const tg_watch_event_t *event, ngx_uint_t full,
     ngx_uint_t skipped, const char *reason);
 
+/* The document of a PUT is refused, or finds no room in the zone: the object
+ * stays as it is, and is not dropped at the end of a list. */
+void ngx_http_tenant_reject_document(const tg_watch_event_t *event,
+    tg_error_t *err);
+void ngx_http_tenant_reject_no_room(const tg_watch_event_t *event);
+
 /* The object is at its newest state, or gone. */
 void ngx_http_tenant_reject_clear(int kind, const char *name,
     uint64_t revision);

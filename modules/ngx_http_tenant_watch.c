@@ -44,8 +44,6 @@ static void ngx_http_tenant_watch_done(void *data, ngx_int_t rc);
 static ngx_int_t ngx_http_tenant_watch_line(const char *line, size_t len);
 static ngx_int_t ngx_http_tenant_watch_refuse(const tg_watch_event_t *event,
     const char *line, size_t len, tg_error_t *err);
-static void ngx_http_tenant_watch_bad_document(const tg_watch_event_t *event,
-    tg_error_t *err);
 static void ngx_http_tenant_watch_put(const tg_watch_event_t *event,
     const char *line, size_t len);
 static void ngx_http_tenant_watch_delete(const tg_watch_event_t *event,
@@ -72,8 +70,6 @@ typedef struct {
 
     uint64_t                  failed[NGX_HTTP_TENANT_WATCH_FAILED];
     ngx_uint_t                nfailed;
-
-    time_t                    full_logged;
 
     unsigned                  list:1;       /* the next stream is a list */
     unsigned                  force:1;      /* ... that outranks what is here */
@@ -554,7 +550,7 @@ ngx_http_tenant_watch_line(const char *line, size_t len)
     }
 
     if (status == TG_WATCH_BAD_OBJECT) {
-        ngx_http_tenant_watch_bad_document(&event, &err);
+        ngx_http_tenant_reject_document(&event, &err);
 
     } else if (event.kind == 0) {
         /* of a newer tenantd: not for this gateway */
@@ -617,59 +613,6 @@ ngx_http_tenant_watch_refuse(const tg_watch_event_t *event, const char *line,
 }
 
 
-/* The object stays as it is; err says why. */
-static void
-ngx_http_tenant_watch_bad_document(const tg_watch_event_t *event,
-    tg_error_t *err)
-{
-    char  reason[sizeof(err->message) + sizeof(err->pointer) + 32];
-
-    (void) snprintf(reason, sizeof(reason), "%s%s%s", err->message,
-                    err->pointer[0] ? " at " : "", err->pointer);
-    ngx_http_tenant_printable(reason);
-
-    ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
-                  "tenant: %s \"%s\" stays as it is, revision %uL is refused: "
-                  "%s", tg_watch_kind_name(event->kind), event->name,
-                  event->revision, reason);
-
-    ngx_http_tenant_reject(event, 0, 0, reason);
-
-    ngx_http_tenant_sync_lock();
-    tg_zone_keep(ngx_http_tenant_sync.zone, event->kind, event->name,
-                 ngx_strlen(event->name), event->id);
-    ngx_http_tenant_sync_unlock();
-}
-
-
-static void
-ngx_http_tenant_watch_full(const tg_watch_event_t *event)
-{
-    char                      reason[128];
-    tg_zone_stats_t           stats;
-    ngx_http_tenant_watch_t  *watch = &ngx_http_tenant_watch;
-
-    tg_zone_stats(ngx_http_tenant_sync.zone, &stats);
-
-    (void) snprintf(reason, sizeof(reason),
-                    "zone full: %llu of %llu bytes are used, make tenant_zone "
-                    "larger", (unsigned long long) stats.used,
-                    (unsigned long long) stats.size);
-
-    ngx_http_tenant_reject(event, 1, 0, reason);
-
-    /* a list can bring thousands: say it once a second */
-
-    if (watch->full_logged != ngx_time()) {
-        watch->full_logged = ngx_time();
-        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
-                      "tenant: %s \"%s\" stays as it is, revision %uL is "
-                      "refused: %s", tg_watch_kind_name(event->kind),
-                      event->name, event->revision, reason);
-    }
-}
-
-
 static void
 ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
     size_t len)
@@ -684,7 +627,7 @@ ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
     block = tg_compile_json(event->object, event->kind, key, &err);
 
     if (block == NULL) {
-        ngx_http_tenant_watch_bad_document(event, &err);
+        ngx_http_tenant_reject_document(event, &err);
         return;
     }
 
@@ -698,12 +641,12 @@ ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
     switch (status) {
 
     case TG_ZONE_FULL:
-        ngx_http_tenant_watch_full(event);
+        ngx_http_tenant_reject_no_room(event);
         break;
 
     case TG_ZONE_INVALID:
         tg_error_set(&err, "", "the compiled block is invalid");
-        ngx_http_tenant_watch_bad_document(event, &err);
+        ngx_http_tenant_reject_document(event, &err);
         return;
 
     default:
