@@ -182,6 +182,10 @@ ngx_int_t ngx_http_tenant_match(ngx_http_request_t *r,
  * registry whose first revision is not known to be whole yet. */
 ngx_uint_t ngx_http_tenant_sync_loaded(void);
 
+/* What was loaded from the snapshot may be older than what was enforced before:
+ * 0 until tenantd has told what came since, or has not answered. */
+ngx_uint_t ngx_http_tenant_sync_settled(void);
+
 /* The registry is not loaded: holds the request.  NGX_AGAIN, or NGX_DECLINED when
  * it has waited as long as it may. */
 ngx_int_t ngx_http_tenant_wait(ngx_http_request_t *r,

@@ -202,17 +202,22 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 {
     ngx_int_t                      rc;
     ngx_str_t                      key;
+    ngx_uint_t                     loaded;
     ngx_http_tenant_refuse_t       more;
     ngx_http_tenant_main_conf_t   *tmcf;
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
-    if (tg_zone_revision(tmcf->zone) == 0 && !ngx_http_tenant_sync_loaded()) {
+    loaded = tg_zone_revision(tmcf->zone) != 0 || ngx_http_tenant_sync_loaded();
+
+    if (!loaded || !ngx_http_tenant_sync_settled()) {
         rc = ngx_http_tenant_wait(r, ctx);
         if (rc != NGX_DECLINED) {
             return rc;
         }
+    }
 
+    if (!loaded) {
         ngx_memzero(&more, sizeof(more));
         more.retry_after = 1;
         return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_NOT_READY, &more);

@@ -83,6 +83,8 @@ typedef struct {
 
     uint64_t        state;          /* ngx_http_tenant_sync_state_e */
     uint64_t        loaded;         /* the zone is complete, even if empty */
+    uint64_t        settled;        /* and tenantd was asked what came since, or
+                                     * does not answer */
     char            registry[37];   /* of what is in the zone; "": unknown */
     char            gateway[TG_SNAPSHOT_GATEWAY + 1];   /* that it was sent for */
 

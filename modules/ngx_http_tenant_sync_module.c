@@ -193,6 +193,12 @@ ngx_http_tenant_sync_set_state(ngx_http_tenant_sync_state_e state)
 {
     __atomic_store_n(&ngx_http_tenant_sync.shared->state, state,
                      __ATOMIC_RELAXED);
+
+    if (state == NGX_HTTP_TENANT_SYNC_BACKOFF
+        || state == NGX_HTTP_TENANT_SYNC_OFF)
+    {
+        ngx_http_tenant_sync.shared->settled = 1;
+    }
 }
 
 
@@ -214,6 +220,15 @@ ngx_http_tenant_sync_loaded(void)
     return ngx_http_tenant_sync.shared != NULL
            && ngx_http_tenant_sync_complete(ngx_http_tenant_sync.shared,
                                             ngx_http_tenant_sync.zone);
+}
+
+
+ngx_uint_t
+ngx_http_tenant_sync_settled(void)
+{
+    return ngx_http_tenant_sync.shared == NULL
+           || __atomic_load_n(&ngx_http_tenant_sync.shared->settled,
+                              __ATOMIC_RELAXED);
 }
 
 

@@ -729,6 +729,10 @@ ngx_http_tenant_watch_bookmark(const tg_watch_event_t *event)
     watch->attempts = 0;
     shared->bookmark = event->revision;
 
+    if (shared->state != NGX_HTTP_TENANT_SYNC_LIST || event->complete) {
+        shared->settled = 1;
+    }
+
     if (shared->state == NGX_HTTP_TENANT_SYNC_LIST) {
         return event->complete ? ngx_http_tenant_watch_listed(event->revision)
                                : NGX_OK;
