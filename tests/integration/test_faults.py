@@ -22,7 +22,7 @@ GATEWAY = {"workers": 3}
 @pytest.fixture(scope="module")
 def gateway(platform):
     gateway = platform.gateway(**GATEWAY)
-    gateway.log.allow(r"exited on signal 9")
+    gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
     return gateway
 
 
@@ -275,7 +275,7 @@ def test_everything_at_once(platform, postgres, gateway, load, onboard):
 def test_killed_gateway_starts_again(platform, onboard):
     """The master, too; the snapshot is whole because it always was."""
     gateway = platform.gateway(workers=2)
-    gateway.log.allow("exited on signal 9")
+    gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
     tenant = onboard(gateway=gateway)
     until(lambda: tenant.name in gateway.snapshot.read_text(), "the snapshot")
     for _ in range(2):

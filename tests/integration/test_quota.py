@@ -286,7 +286,7 @@ def test_concurrency_is_released_on_errors(platform, onboard):
 def test_concurrency_survives_a_killed_worker(platform, onboard):
     """What a dead worker held is given back."""
     gateway = platform.gateway(workers=2)
-    gateway.log.allow("exited on signal 9")
+    gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
     tenant = onboard(quotas=[{"name": "parallel", "metric": "concurrency", "limit": 4}], gateway=gateway)
     for which in (0, 1):
         connections = hold(tenant, 4)
@@ -524,7 +524,7 @@ def test_exact_per_consumer_with_several_workers(onboard):
 
 def test_exact_over_reload_and_crash(platform, onboard):
     gateway = platform.gateway(workers=2)
-    gateway.log.allow("exited on signal 9")
+    gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
     tenant = onboard(quotas=[quota(limit=100, window="day")], gateway=gateway)
     assert served(tenant, 30) == 30
     gateway.reload()
