@@ -60,6 +60,7 @@ typedef struct {
         char      *conninfo;
         char      *role;
         long       connections;
+        long       writers;
         long       queue;
         long       connect_timeout;
         long       statement_timeout;

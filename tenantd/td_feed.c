@@ -81,6 +81,8 @@ td_feed_on_ready(td_pg_t *pg, void *data)
     feed->listening = 0;
     feed->reading = 0;
     feed->since = td_now();
+    td_pool_hurry(feed->daemon->pool);
+    td_pool_hurry(feed->daemon->list_pool);
     td_pg_run(pg, &step, 1);
 }
 
@@ -350,6 +352,13 @@ td_feed_destroy(td_feed_t *feed)
 
     td_ring_destroy(feed->ring);
     free(feed);
+}
+
+
+void
+td_feed_hurry(td_feed_t *feed)
+{
+    td_pg_hurry(feed->pg);
 }
 
 

@@ -29,6 +29,9 @@ typedef enum {
 td_feed_t *td_feed_create(td_daemon_t *daemon);
 void td_feed_destroy(td_feed_t *feed);
 
+/* Ends the backoff, if the connection is down. */
+void td_feed_hurry(td_feed_t *feed);
+
 /* Whether the connection is up and the registry has been read. */
 int td_feed_ready(const td_feed_t *feed);
 

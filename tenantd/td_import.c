@@ -498,6 +498,7 @@ td_import_create(td_request_t *request)
         import->chunk[i].job.result = td_chunk_result;
         import->chunk[i].job.done = td_chunk_done;
         import->chunk[i].job.data = &import->chunk[i];
+        import->chunk[i].job.writes = 1;
         tg_text_init(&import->chunk[i].array);
     }
 

@@ -81,6 +81,7 @@ td_jwks_store(td_jwks_task_t *task, int statement)
     task->job.result = NULL;
     task->job.done = td_jwks_stored;
     task->job.data = task;
+    task->job.writes = statement == TD_SQL_STORE_JWKS;
 
     td_job_reset(&task->job);
     td_job_step(&task->job, TD_SQL_BEGIN);

@@ -103,6 +103,8 @@ const td_option_t  td_options[] = {
     FIXED(database, role, "tiergate_daemon", string,
           "role that tenantd takes"),
     FIXED(database, connections, "16", count, "connections for requests"),
+    FIXED(database, writers, "4", count,
+          "requests at once that change something"),
     FIXED(database, queue, "1024", count,
           "requests that wait for a connection; more get 503"),
     FIXED(database, connect_timeout, "5s", time, "for one connection attempt"),

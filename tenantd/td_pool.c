@@ -29,15 +29,19 @@ typedef struct td_pool_slot_s {
     td_pg_t           *pg;
     td_job_t          *job;
     td_slot_state_e    state;
+    int                writing;     /* one of the pool's writers */
     long               since;
 } td_pool_slot_t;
+
+TAILQ_HEAD(td_pool_queue_s, td_job_s);
 
 struct td_pool_s {
     td_pool_options_t          options;
     td_pool_slot_t            *slots;
     struct event              *tick;
-    TAILQ_HEAD(td_pool_queue_s, td_job_s)     queue;
+    struct td_pool_queue_s     queue[2];    /* readers, writers */
     int                        queued;
+    int                        writers;
     int                        up;
 };
 
@@ -61,9 +65,65 @@ td_job_end(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 }
 
 
+/* The job that has waited longest among those that may run; NULL: none. */
+static td_job_t *
+td_pool_first(td_pool_t *pool)
+{
+    td_job_t  *reader, *writer;
+
+    reader = TAILQ_FIRST(&pool->queue[0]);
+    writer = pool->writers < pool->options.writers
+             ? TAILQ_FIRST(&pool->queue[1]) : NULL;
+
+    if (reader == NULL || writer == NULL) {
+        return reader != NULL ? reader : writer;
+    }
+
+    return writer->since < reader->since ? writer : reader;
+}
+
+
+/* The same whoever may run. */
+static td_job_t *
+td_pool_oldest(td_pool_t *pool)
+{
+    td_job_t  *reader, *writer;
+
+    reader = TAILQ_FIRST(&pool->queue[0]);
+    writer = TAILQ_FIRST(&pool->queue[1]);
+
+    if (reader == NULL || writer == NULL) {
+        return reader != NULL ? reader : writer;
+    }
+
+    return writer->since < reader->since ? writer : reader;
+}
+
+
+static void
+td_pool_unqueue(td_pool_t *pool, td_job_t *job)
+{
+    TAILQ_REMOVE(&pool->queue[job->writes != 0], job, link);
+    pool->queued--;
+}
+
+
+static void
+td_slot_stop_writing(td_pool_slot_t *slot)
+{
+    slot->pool->writers -= slot->writing;
+    slot->writing = 0;
+}
+
+
 static void
 td_slot_run(td_pool_slot_t *slot, td_job_t *job)
 {
+    if (job->writes && !slot->writing) {
+        slot->writing = 1;
+        slot->pool->writers++;
+    }
+
     slot->state = TD_SLOT_RUNNING;
     slot->since = td_now();
     slot->job = job;
@@ -91,13 +151,24 @@ td_slot_next(td_pool_slot_t *slot)
         return;
     }
 
+    td_slot_stop_writing(slot);
     slot->state = TD_SLOT_FREE;
-    job = TAILQ_FIRST(&slot->pool->queue);
+    job = td_pool_first(slot->pool);
 
     if (job != NULL) {
-        TAILQ_REMOVE(&slot->pool->queue, job, link);
-        slot->pool->queued--;
+        td_pool_unqueue(slot->pool, job);
         td_slot_run(slot, job);
+    }
+}
+
+
+void
+td_pool_hurry(td_pool_t *pool)
+{
+    int  i;
+
+    for (i = 0; i < pool->options.connections; i++) {
+        td_pg_hurry(pool->slots[i].pg);
     }
 }
 
@@ -105,16 +176,17 @@ td_slot_next(td_pool_slot_t *slot)
 static void
 td_pool_ready(td_pg_t *pg, void *data)
 {
-    int              i;
+    td_pool_t       *pool;
     td_pool_slot_t  *slot = data;
 
     (void) pg;
 
-    slot->pool->up++;
+    pool = slot->pool;
+    pool->up++;
     td_slot_next(slot);
 
-    for (i = 0; i < slot->pool->options.connections; i++) {
-        td_pg_hurry(slot->pool->slots[i].pg);
+    if (pool->options.up != NULL) {
+        pool->options.up(pool->options.data);
     }
 }
 
@@ -147,7 +219,12 @@ td_pool_done(td_pg_t *pg, td_pg_outcome_e outcome, const PGresult *error,
 
     job = slot->job;
     slot->job = NULL;
-    slot->state = td_pg_state(pg) == TD_PG_IDLE ? TD_SLOT_ENDING : TD_SLOT_DOWN;
+    slot->state = TD_SLOT_ENDING;
+
+    if (td_pg_state(pg) != TD_PG_IDLE) {
+        slot->state = TD_SLOT_DOWN;
+        td_slot_stop_writing(slot);
+    }
 
     if (job != NULL) {
         td_job_end(job, outcomes[outcome], error);
@@ -171,6 +248,7 @@ td_pool_lost(td_pg_t *pg, void *data)
     job = slot->job;
     slot->job = NULL;
     slot->state = TD_SLOT_DOWN;
+    td_slot_stop_writing(slot);
     slot->pool->up--;
 
     /* A job that held the idle connection. */
@@ -180,10 +258,9 @@ td_pool_lost(td_pg_t *pg, void *data)
 
     /* Nobody waits for a database that is away. */
     while (slot->pool->up == 0
-           && (job = TAILQ_FIRST(&slot->pool->queue)) != NULL)
+           && (job = td_pool_oldest(slot->pool)) != NULL)
     {
-        TAILQ_REMOVE(&slot->pool->queue, job, link);
-        slot->pool->queued--;
+        td_pool_unqueue(slot->pool, job);
         td_job_end(job, TD_JOB_AWAY, NULL);
     }
 }
@@ -210,11 +287,10 @@ td_pool_on_tick(evutil_socket_t fd, short what, void *data)
 
     limit = pool->options.pg.statement_timeout;
 
-    while ((job = TAILQ_FIRST(&pool->queue)) != NULL
+    while ((job = td_pool_oldest(pool)) != NULL
            && td_now() - job->since > limit)
     {
-        TAILQ_REMOVE(&pool->queue, job, link);
-        pool->queued--;
+        td_pool_unqueue(pool, job);
         td_job_end(job, TD_JOB_FULL, NULL);
     }
 
@@ -243,7 +319,8 @@ td_pool_create(const td_pool_options_t *options)
     }
 
     pool->options = *options;
-    TAILQ_INIT(&pool->queue);
+    TAILQ_INIT(&pool->queue[0]);
+    TAILQ_INIT(&pool->queue[1]);
     pool->slots = calloc((size_t) options->connections, sizeof(td_pool_slot_t));
     pool->tick = event_new(options->pg.base, -1, EV_PERSIST, td_pool_on_tick,
                            pool);
@@ -339,7 +416,9 @@ td_job_submit(td_pool_t *pool, td_job_t *job)
         return;
     }
 
-    for (i = 0; i < pool->options.connections; i++) {
+    for (i = 0; i < pool->options.connections
+                && (!job->writes || pool->writers < pool->options.writers); i++)
+    {
         if (pool->slots[i].state == TD_SLOT_FREE) {
             td_slot_run(&pool->slots[i], job);
             return;
@@ -351,7 +430,7 @@ td_job_submit(td_pool_t *pool, td_job_t *job)
         return;
     }
 
-    TAILQ_INSERT_TAIL(&pool->queue, job, link);
+    TAILQ_INSERT_TAIL(&pool->queue[job->writes != 0], job, link);
     pool->queued++;
 }
 
@@ -395,8 +474,7 @@ td_job_cancel(td_job_t *job)
     job->pool = NULL;
 
     if (slot == NULL) {
-        TAILQ_REMOVE(&pool->queue, job, link);
-        pool->queued--;
+        td_pool_unqueue(pool, job);
         return;
     }
 

@@ -3,6 +3,10 @@
 /*
  * A pool of PostgreSQL connections and the bounded queue of jobs before it.
  *
+ * Transactions that draw a revision commit one after the other, under a lock.
+ * More than a few of them at once only wait for each other, slower the more they
+ * are, and keep connections from those that read: so their number is bounded.
+ *
  * A job is a pipeline, perhaps followed by more on the same connection: its done
  * handler may call td_job_again() and keep the connection with its transaction.
  * Whatever transaction a job leaves open is rolled back.
@@ -36,6 +40,7 @@ struct td_job_s {
     void               (*done)(td_job_t *job, td_job_outcome_e outcome,
                              const PGresult *error);
     void                *data;
+    int                  writes;        /* will draw a revision */
 
     /* the pool's own */
     TAILQ_ENTRY(td_job_s)  link;
@@ -47,7 +52,11 @@ struct td_job_s {
 typedef struct {
     td_pg_options_t  pg;
     int              connections;
+    int              writers;       /* jobs at once that write */
     int              queue;
+    /* A connection is up: others need not wait for their backoff.  May be NULL. */
+    void           (*up)(void *data);
+    void            *data;
 } td_pool_options_t;
 
 typedef struct {
@@ -58,6 +67,9 @@ typedef struct {
 
 /* Returns NULL: no memory. */
 td_pool_t *td_pool_create(const td_pool_options_t *options);
+
+/* Ends the backoff of connections that are down. */
+void td_pool_hurry(td_pool_t *pool);
 
 /* Closes the connections; the jobs' handlers are not called. */
 void td_pool_destroy(td_pool_t *pool);

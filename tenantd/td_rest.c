@@ -500,6 +500,8 @@ td_rest_handle(td_request_t *request)
     rest->job.result = td_rest_result;
     rest->job.done = td_rest_done;
     rest->job.data = rest;
+    rest->job.writes = request->method != TD_GET && request->method != TD_HEAD
+                       && strcmp(request->match.route->scope, "gateway") != 0;
 
     if (rest->path == NULL || rest->query == NULL
         || (rest->body == NULL && request->body_len > 0))

@@ -190,9 +190,20 @@ td_serve_on_chores(evutil_socket_t fd, short what, void *data)
 }
 
 
+/* The database answers somebody: the feed above all must not be late then. */
+static void
+td_serve_on_database_up(void *data)
+{
+    td_daemon_t  *daemon = data;
+
+    td_feed_hurry(daemon->feed);
+    td_pool_hurry(daemon->pool);
+    td_pool_hurry(daemon->list_pool);
+}
+
+
 static td_pool_t *
-td_serve_pool(const td_daemon_t *daemon, long connections, long queue,
-    long timeout)
+td_serve_pool(td_daemon_t *daemon, long connections, long queue, long timeout)
 {
     td_pool_options_t  options;
 
@@ -204,7 +215,10 @@ td_serve_pool(const td_daemon_t *daemon, long connections, long queue,
     options.pg.statements = td_sql_statements();
     options.pg.n_statements = td_sql_count();
     options.connections = (int) connections;
+    options.writers = (int) daemon->config->database.writers;
     options.queue = (int) queue;
+    options.up = td_serve_on_database_up;
+    options.data = daemon;
 
     return td_pool_create(&options);
 }

@@ -77,7 +77,9 @@ class Stream:
         return wire.Response(self.status, self.headers, body).problem
 
     def line(self):
-        """The next line; None at the end of the stream."""
+        """The next line; None at the end of the stream, or if there is none."""
+        if self.status != 200:
+            return None
         while b"\n" not in self.body:
             try:
                 self.body += next(self.chunks)
