@@ -405,7 +405,7 @@ td_job_step(td_job_t *job, int statement)
 void
 td_job_submit(td_pool_t *pool, td_job_t *job)
 {
-    int  i;
+    int  i, may_run;
 
     job->slot = NULL;
     job->pool = pool;
@@ -416,9 +416,9 @@ td_job_submit(td_pool_t *pool, td_job_t *job)
         return;
     }
 
-    for (i = 0; i < pool->options.connections
-                && (!job->writes || pool->writers < pool->options.writers); i++)
-    {
+    may_run = !job->writes || pool->writers < pool->options.writers;
+
+    for (i = 0; may_run && i < pool->options.connections; i++) {
         if (pool->slots[i].state == TD_SLOT_FREE) {
             td_slot_run(&pool->slots[i], job);
             return;
