@@ -337,9 +337,10 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     case NGX_HTTP_TENANT_BY_HOST:
         /* nginx has lowered it and cut port and dot off, but lets odd
          * characters pass, which a wildcard would cover */
-        if (tg_host_normalize((char *) r->headers_in.server.data,
-                              r->headers_in.server.len, host, sizeof(host))
-            == -1)
+        if (r->headers_in.server.len == 0
+            || tg_host_normalize((char *) r->headers_in.server.data,
+                                 r->headers_in.server.len, host, sizeof(host))
+               == -1)
         {
             return NGX_DECLINED;
         }

@@ -204,10 +204,12 @@ class Gateway:
 
     def stop(self, how=signal.SIGTERM):
         if self.options["daemon"] == "on":
-            master = self.master
-            if master and process.alive(master):
-                os.kill(master, how)
-                process.reap(master, 30)
+            # two masters, when a test of the upgrade failed half-way
+            for file in self.path.glob("nginx.pid*"):
+                master = int(file.read_text() or 0)
+                if master and process.alive(master):
+                    os.kill(master, how)
+                    process.reap(master, 30)
         if self.process:
             process.stop(self.process, how, 30)
 
