@@ -13,7 +13,8 @@
  *     next sweep writes them to a new file.  So the zone is the only truth, and
  *     counts of past periods go by themselves.
  *  3. A zone that starts empty gets its counts back tenant by tenant, as they are
- *     put into it, and so before the first request.
+ *     put into it, and so before the first request: from the snapshot, and from
+ *     what tenantd tells that the snapshot had not yet.
  */
 
 #include "ngx_http_tenant_usage.h"
@@ -472,8 +473,11 @@ void
 ngx_http_tenant_counts_restore_locked(const tg_block_t *image)
 {
     ngx_uint_t         i;
+    ngx_uint_t         restored;
     const tg_block_t  *block;
     const tg_quota_t  *quotas;
+
+    restored = ngx_http_tenant_counts.restored;
 
     if (ngx_http_tenant_counts.scan == NULL || image->kind != TG_KIND_TENANT) {
         return;
@@ -493,6 +497,10 @@ ngx_http_tenant_counts_restore_locked(const tg_block_t *image)
             ngx_http_tenant_counts_restore_quota(block, &quotas[i]);
         }
     }
+
+    if (ngx_http_tenant_counts.restored != restored) {
+        tg_zone_touch(ngx_http_tenant_sync.zone, block->slot);
+    }
 }
 
 
@@ -510,11 +518,27 @@ ngx_http_tenant_counts_close(void)
 
 
 void
-ngx_http_tenant_counts_restored(void)
+ngx_http_tenant_counts_loaded(void)
 {
     ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
 
     if (counts->path.len == 0 || counts->loaded) {
+        return;
+    }
+
+    counts->loaded = 1;
+    ngx_http_tenant_counts_enable();
+}
+
+
+void
+ngx_http_tenant_counts_restored(void)
+{
+    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
+
+    ngx_http_tenant_counts_loaded();
+
+    if (counts->scan == NULL) {
         return;
     }
 
@@ -525,9 +549,6 @@ ngx_http_tenant_counts_restored(void)
     }
 
     ngx_http_tenant_counts_close();
-
-    counts->loaded = 1;
-    ngx_http_tenant_counts_enable();
 }
 
 

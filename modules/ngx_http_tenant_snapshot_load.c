@@ -368,7 +368,12 @@ ngx_http_tenant_snapshot_loaded(void)
                       "room: make tenant_zone larger", s->full);
     }
 
-    ngx_http_tenant_counts_restored();
+    if (ngx_http_tenant_sync.tmcf->source) {
+        ngx_http_tenant_counts_loaded();
+    } else {
+        ngx_http_tenant_counts_restored();
+    }
+
     ngx_http_tenant_snapshot_opened(1);
 }
 

@@ -288,7 +288,10 @@ void ngx_http_tenant_usage_last(ngx_cycle_t *cycle);
  * caller holds the zone's lock. */
 void ngx_http_tenant_counts_restore_locked(const tg_block_t *image);
 
-/* The zone is loaded: nothing more to restore. */
+/* The zone is loaded: counts may be written. */
+void ngx_http_tenant_counts_loaded(void);
+
+/* tenantd has told what came since the snapshot: nothing more to restore. */
 void ngx_http_tenant_counts_restored(void);
 
 

@@ -745,6 +745,7 @@ ngx_http_tenant_watch_bookmark(const tg_watch_event_t *event)
     }
 
     ngx_http_tenant_snapshot_bookmark(event->revision);
+    ngx_http_tenant_counts_restored();
     ngx_http_tenant_reject_bookmark(0);
 
     if (event->revision > watch->applied) {
