@@ -100,8 +100,10 @@ SELECT is((d #>> '{issuers,0,revision}')::bigint, (d->>'revision')::bigint, 'unt
 SELECT tiergate.onboard('{"name": "big", "tier": "dedicated", "issuers": [{"ref": "platform"}]}');
 SELECT tiergate.onboard('{"name": "own", "tier": "dedicated"}');
 INSERT INTO tiergate.gateways (name, kind, tenant) VALUES ('big-1', 'dedicated', 'big'), ('own-1', 'dedicated', 'own'), ('shared-1', 'shared', NULL);
-SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('shared-1') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'acme') $$, 'a shared gateway sees the shared tier');
-SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('unheard-of') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'acme') $$, 'so does one that nobody registered');
+SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('shared-1') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'acme'), ('tenant', 'big'), ('tenant', 'own') $$, 'a shared gateway sees every tenant');
+SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('unheard-of') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'acme'), ('tenant', 'big'), ('tenant', 'own') $$, 'so does one that nobody registered');
+SELECT is(array_agg(document::jsonb->>'forward'), '{NULL,tiergate-forward,tiergate-forward}', 'of some it only knows where they are')
+  FROM tiergate.watch_list('shared-1') WHERE kind = 'tenant';
 SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('big-1') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'big') $$, 'a dedicated one its tenant');
 SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('own-1') $$, $$ VALUES ('tenant', 'own') $$, 'and nothing else');
 SELECT is(array_agg(w.name), NULL, 'revision and id are those of the document')
