@@ -61,6 +61,7 @@
 #define TG_MAX_CONCURRENCY UINT64_C(1000000)
 #define TG_MAX_BODY        (UINT64_C(1) << 40)
 #define TG_MAX_SECONDS     86399
+#define TG_MAX_CARRY       65536
 #define TG_MAX_DOCUMENT    (4 * 1024 * 1024)
 
 /* One request is held to at most this many quotas. */
@@ -274,6 +275,34 @@ typedef struct {
     uint64_t  given;            /* TG_QUOTA_UNIT a request, modulo 2^64 */
 } tg_quota_t;
 
+/* One word of another gateway's quota state: tg_handover.h. */
+typedef struct {
+    uint64_t  quota;            /* id */
+    uint64_t  key;              /* tg_quota_key() of the consumer; 0: of all */
+    uint64_t  value;            /* level in units, or a calendar word */
+    uint64_t  at;               /* ms, Unix: when the level was that; 0 with a
+                                 * calendar word */
+    tg_ref_t  name;             /* of the consumer, for reports; may be cut */
+    uint32_t  calendar;         /* 1: value is a calendar word */
+    uint32_t  reserved;
+} tg_carry_t;
+
+/* What only a document for one gateway has. */
+typedef struct {
+    uint32_t  id;               /* of the hand-over to report; 0: none */
+    uint32_t  carry_id;         /* of that which carry came with; 0: none */
+    tg_vec_t  carry;            /* tg_carry_t */
+    uint32_t  forward;          /* index in routes, with TG_BLOCK_FORWARD */
+    uint32_t  reserved;
+} tg_handover_t;
+
+/* What a gateway does with the tenant's requests instead of deciding them; the
+ * first that is set counts. */
+#define TG_BLOCK_HOLD         1     /* they wait for the next version */
+#define TG_BLOCK_MISDIRECTED  2     /* they are refused: 421 */
+#define TG_BLOCK_FORWARD      4     /* they go on by one route as they are */
+#define TG_BLOCK_FLAGS        7
+
 typedef struct {
     uint32_t  magic;
     uint32_t  size;             /* bytes, the header included */
@@ -287,7 +316,7 @@ typedef struct {
     uint32_t  slot;             /* dense number of the tenant, by tg_zone_put */
     uint16_t  kind;             /* tg_kind_e */
     uint16_t  state;            /* tg_tenant_state_e */
-    uint32_t  reserved;
+    uint32_t  flags;            /* TG_BLOCK_*; most often 0 */
     tg_ref_t  name;
     tg_ref_t  reason;
     tg_vec_t  hosts;            /* tg_ref_t, sorted; wildcard as ".suffix" */
@@ -297,6 +326,9 @@ typedef struct {
     tg_vec_t  upstreams;        /* tg_upstream_t */
     tg_vec_t  routes;           /* tg_route_t, in match order */
     tg_vec_t  quotas;           /* tg_quota_t */
+    uint32_t  handover;         /* offset of tg_handover_t; 0: none */
+    uint32_t  carried;          /* id of the last carry that was added to the
+                                 * tenant's quotas, by tg_zone_put() */
 } tg_block_t;
 
 /* Address of something inside a block. */
@@ -304,6 +336,13 @@ typedef struct {
 
 /* First element of a tg_vec_t of the given type. */
 #define tg_vec(block, vec, type)  ((type *) tg_at(block, (vec).off))
+
+/* NULL: the document has nothing for this gateway only. */
+static inline const tg_handover_t *
+tg_block_handover(const tg_block_t *block)
+{
+    return block->handover ? tg_at(block, block->handover) : NULL;
+}
 
 static inline const char *
 tg_str(const tg_block_t *block, tg_ref_t ref)

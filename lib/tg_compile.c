@@ -198,7 +198,7 @@ tgc_tenant(tg_compiler_t *c, const json_t *document, tg_block_t *head)
         return tgc_in(c, "quotas");
     }
 
-    return 0;
+    return tgc_handover(c, document, head);
 }
 
 

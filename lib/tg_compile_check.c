@@ -256,6 +256,42 @@ tgk_quota(const tgk_t *k, const void *element)
 
 
 static int
+tgk_carry(const tgk_t *k, const void *element)
+{
+    const tg_carry_t  *carry = element;
+
+    return tgk_ref(k, carry->name) && carry->calendar <= 1;
+}
+
+
+/* Forwarding needs its route. */
+static int
+tgk_handover(const tgk_t *k)
+{
+    const tg_handover_t  *handover;
+
+    if (k->block->handover == 0) {
+        return !(k->block->flags & TG_BLOCK_FORWARD);
+    }
+
+    if (k->block->handover < sizeof(tg_block_t) || k->block->handover % 8 != 0
+        || k->block->handover > k->size
+        || k->size - k->block->handover < sizeof(tg_handover_t))
+    {
+        return 0;
+    }
+
+    handover = tg_block_handover(k->block);
+
+    return tgk_vec(k, handover->carry, TG_MAX_CARRY, sizeof(tg_carry_t), 8,
+                   tgk_carry)
+           && (handover->carry.n == 0 || handover->carry_id != 0)
+           && (!(k->block->flags & TG_BLOCK_FORWARD)
+               || handover->forward < k->block->routes.n);
+}
+
+
+static int
 tgk_block(const tgk_t *k)
 {
     const tg_block_t  *block = k->block;
@@ -276,7 +312,9 @@ tgk_block(const tgk_t *k)
            && tgk_vec(k, block->routes, TG_MAX_ROUTES, sizeof(tg_route_t), 8,
                       tgk_route)
            && tgk_vec(k, block->quotas, TG_MAX_QUOTAS, sizeof(tg_quota_t), 8,
-                      tgk_quota);
+                      tgk_quota)
+           && (block->flags & ~(uint32_t) TG_BLOCK_FLAGS) == 0
+           && tgk_handover(k);
 }
 
 
@@ -303,6 +341,7 @@ tg_block_check(const void *p, size_t n)
     case TG_KIND_ISSUER:
         return tgk_block(&k) && block->issuers.n == 1 && block->hosts.n == 0
                && block->routes.n == 0 && block->quotas.n == 0
+               && block->flags == 0 && block->handover == 0
                && block->upstreams.n == 0 && block->api_keys.n == 0;
 
     default:

@@ -119,4 +119,7 @@ int tgc_routes(tg_compiler_t *c, const json_t *array, tg_vec_t vec,
 int tgc_quotas(tg_compiler_t *c, const json_t *array, tg_vec_t vec,
     tg_vec_t routes);
 
+/* Members for one gateway only; fills flags and handover of head. */
+int tgc_handover(tg_compiler_t *c, const json_t *document, tg_block_t *head);
+
 #endif /* TG_COMPILE_INTERNAL_H */

@@ -62,8 +62,12 @@ typedef enum {
 typedef struct {
     uint64_t  block;                /* zone offset; 0: free */
     uint64_t  hold[TG_PIN_HOLDS];   /* counters to take one from; 0: none */
-    uint64_t  next;                 /* of the slot's free pins */
+    uint64_t  next;                 /* of the slot's free pins; while it is taken
+                                     * TG_PIN_SETTLED, or something else */
 } tg_pin_t;
+
+/* The pin's request will not charge a quota any more. */
+#define TG_PIN_SETTLED  UINT64_MAX
 
 typedef struct {
     uint64_t  tenants;
@@ -154,6 +158,14 @@ const tg_block_t *tg_zone_find_issuer(const tg_zone_t *zone, uint64_t id);
  */
 tg_pin_t *tg_zone_pin(tg_zone_t *zone, int slot, const tg_block_t *block);
 
+/* Says that who has the pin will not charge quotas of the block any more:
+ * tg_zone_settled() does not wait for the pin's end then. */
+static inline void
+tg_zone_settle(tg_pin_t *pin)
+{
+    __atomic_store_n(&pin->next, TG_PIN_SETTLED, __ATOMIC_RELEASE);
+}
+
 /* Ends a pin, after giving back what hold[] still names. */
 void tg_zone_unpin(tg_zone_t *zone, int slot, tg_pin_t *pin);
 
@@ -228,6 +240,14 @@ void tg_zone_list_end(tg_zone_t *zone);
 /* Never lowers it, except with force (another registry): after that each object
  * is replaced by the next put of it, whatever its revision. */
 void tg_zone_set_revision(tg_zone_t *zone, uint64_t revision, int force);
+
+/*
+ * Whether nobody can charge a quota by an older version of the tenant any more
+ * than block, its current one: every section in which an older one could be found
+ * is over, and so is the deciding of every request that has pinned one.  Requests
+ * that were admitted may last as long as they like.
+ */
+int tg_zone_settled(tg_zone_t *zone, const tg_block_t *block);
 
 /* Frees what no reader can see any more.  Cheap; call it on a timer. */
 void tg_zone_reclaim(tg_zone_t *zone);

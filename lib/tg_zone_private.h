@@ -342,6 +342,12 @@ void tg_doubts_forget(tg_zone_t *zone, uint64_t object, uint64_t size);
 
 void tg_reclaim_locked(tg_zone_t *zone);
 
+/* Closes grace periods, as far as nobody is inside. */
+void tg_grace_advance(tg_zone_t *zone);
+
+/* Whether everybody who could have found a retired version is outside. */
+int tg_grace_passed(const tg_zone_t *zone, const tg_retired_t *retired);
+
 /* The current or, if the object was removed, last block of an entry. */
 static inline tg_block_t *
 tg_entry_block(const tg_zone_t *zone, const tg_entry_t *entry)

@@ -68,7 +68,7 @@ tg_grace_close(tg_zone_t *zone)
 
 /* A period that was closed earlier, then the open one: most often nobody is
  * inside, and both are over at once. */
-static void
+void
 tg_grace_advance(tg_zone_t *zone)
 {
     int  i;
@@ -88,7 +88,7 @@ tg_grace_advance(tg_zone_t *zone)
 }
 
 
-static inline int
+int
 tg_grace_passed(const tg_zone_t *zone, const tg_retired_t *retired)
 {
     return (int32_t) (retired->stamp - zone->closed) <= 0;

@@ -283,6 +283,7 @@ tg_zone_pin(tg_zone_t *zone, int slot, const tg_block_t *block)
     /* a free pin holds nothing */
 
     pin = &pins[i];
+    pin->next = 0;
     __atomic_store_n(&pin->block, tg_zone_offset(zone, block),
                      __ATOMIC_RELEASE);
 

@@ -74,6 +74,27 @@ tg_hosts_valid(const tg_block_t *block)
 }
 
 
+static int
+tg_handover_valid(const tg_block_t *block)
+{
+    const tg_handover_t  *handover;
+
+    if (block->handover == 0) {
+        return 1;
+    }
+
+    if (block->handover < sizeof(tg_block_t) || block->handover % 8 != 0
+        || (uint64_t) block->handover + sizeof(tg_handover_t) > block->size)
+    {
+        return 0;
+    }
+
+    handover = tg_block_handover(block);
+
+    return tg_vec_valid(block, handover->carry, sizeof(tg_carry_t), 8);
+}
+
+
 /* What the zone itself relies on; the rest is the compiler's matter. */
 static int
 tg_image_valid(const tg_block_t *block)
@@ -87,7 +108,8 @@ tg_image_valid(const tg_block_t *block)
         || !tg_vec_valid(block, block->hosts, sizeof(tg_ref_t), 4)
         || !tg_vec_valid(block, block->routes, sizeof(tg_route_t), 8)
         || !tg_vec_valid(block, block->quotas, sizeof(tg_quota_t), 8)
-        || !tg_vec_valid(block, block->upstreams, sizeof(tg_upstream_t), 8))
+        || !tg_vec_valid(block, block->upstreams, sizeof(tg_upstream_t), 8)
+        || !tg_handover_valid(block))
     {
         return 0;
     }

@@ -84,6 +84,7 @@ typedef enum {
     NGX_HTTP_TENANT_BODY_TOO_LARGE,     /* 413 */
     NGX_HTTP_TENANT_NO_ENDPOINT,        /* 503 */
     NGX_HTTP_TENANT_CIRCUIT_OPEN,       /* 503 */
+    NGX_HTTP_TENANT_MISDIRECTED,        /* 421: served elsewhere */
     NGX_HTTP_TENANT_REFUSALS
 } ngx_http_tenant_refusal_e;
 
@@ -122,9 +123,14 @@ typedef struct {
     ngx_queue_t          queue;         /* this worker's requests in flight */
     ngx_str_t            prefix;        /* path prefix that named the tenant */
 
-    ngx_msec_t           wait_until;    /* 0: did not wait for the registry */
+    ngx_msec_t           wait_until;    /* 0: did not wait */
+    uint64_t             wait_version;  /* of the zone, that it waits to change */
+    ngx_queue_t          waiters;       /* while waiting; else not in the queue */
 
-    unsigned             waiting:1;         /* for the registry */
+    unsigned             waiting:1;         /* for the registry, or a version */
+    unsigned             queued:1;          /* in the queue of those that wait */
+    unsigned             on_hold:1;         /* waits for the tenant's next version */
+    unsigned             forwarded:1;       /* goes on as it came */
     unsigned             authenticated:1;   /* auth has decided */
     unsigned             charged:1;         /* quota has decided */
     unsigned             rewritten:1;       /* path and headers are upstream's */
@@ -186,10 +192,23 @@ ngx_uint_t ngx_http_tenant_sync_loaded(void);
  * 0 until tenantd has told what came since, or has not answered. */
 ngx_uint_t ngx_http_tenant_sync_settled(void);
 
-/* The registry is not loaded: holds the request.  NGX_AGAIN, or NGX_DECLINED when
- * it has waited as long as it may. */
+/* The registry is not loaded, or, with ctx->on_hold, the zone has to change from
+ * ctx->wait_version on: holds the request.  NGX_AGAIN, or NGX_DECLINED when it has
+ * waited as long as it may. */
 ngx_int_t ngx_http_tenant_wait(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
+
+/* Takes a request that ends out of the queue of those that wait. */
+void ngx_http_tenant_wait_cancel(ngx_http_tenant_ctx_t *ctx);
+
+/*
+ * The tenant's requests are not decided by this gateway now (block->flags): holds
+ * them, refuses them, or chooses the route by which they go on.  version: of the
+ * zone, read before the block was found.  NGX_DECLINED: it goes on; else what the
+ * phase handler returns.
+ */
+ngx_int_t ngx_http_tenant_placed(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx, uint64_t version);
 
 /* Ends requests whose tenant is suspended or gone: starts this worker's timer. */
 void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);

@@ -338,9 +338,14 @@ ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
     u->peer.get = ngx_http_tenant_balancer_get_peer;
     u->peer.free = ngx_http_tenant_balancer_free_peer;
 
-    /* each endpoint once */
+    /* each endpoint once; a tenant's own gateway, which is but one, may be tried
+     * again: it may have ended a kept connection, as when it reloads */
     endpoints = tg_balance_endpoints(ctx->block, ctx->upstream);
-    u->peer.tries = ngx_min(1 + (ngx_uint_t) ctx->route->retries, endpoints);
+    u->peer.tries = 1 + (ngx_uint_t) ctx->route->retries;
+
+    if (!ctx->forwarded) {
+        u->peer.tries = ngx_min(u->peer.tries, endpoints);
+    }
 
 #if (NGX_HTTP_SSL)
     u->peer.set_session = ngx_http_tenant_balancer_set_session;
@@ -418,6 +423,10 @@ ngx_http_tenant_balancer_get_peer(ngx_peer_connection_t *pc, void *data)
     ngx_http_tenant_ctx_t  *ctx;
 
     ctx = tp->ctx;
+
+    if (ctx->forwarded) {
+        ngx_memzero(&tp->tried, sizeof(tp->tried));
+    }
 
     i = tg_balance_endpoint(tp->zone, ctx->block, ctx->upstream, &tp->tried,
                             &ngx_http_tenant_balancer_random, ngx_current_msec);

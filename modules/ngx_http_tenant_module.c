@@ -203,14 +203,19 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     ngx_int_t                      rc;
     ngx_str_t                      key;
     ngx_uint_t                     loaded;
+    uint64_t                       version;
     ngx_http_tenant_refuse_t       more;
     ngx_http_tenant_main_conf_t   *tmcf;
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
+    /* before the look-up, so that no change is missed; 0 has always changed */
+    version = ctx->waiting ? tg_zone_version(tmcf->zone) : 0;
+
     loaded = tg_zone_revision(tmcf->zone) != 0 || ngx_http_tenant_sync_loaded();
 
     if (!loaded || !ngx_http_tenant_sync_settled()) {
+        ctx->on_hold = 0;
         rc = ngx_http_tenant_wait(r, ctx);
         if (rc != NGX_DECLINED) {
             return rc;
@@ -241,12 +246,19 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
         return ngx_http_tenant_refuse(r, ctx, NGX_HTTP_TENANT_SUSPENDED, &more);
     }
 
+    if (ctx->block->flags) {
+        rc = ngx_http_tenant_placed(r, ctx, version);
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+    }
+
     /* after the key was read: it may itself be a stripped header */
     if (ngx_http_tenant_strip_identity(r, tmcf) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_tenant_match(r, ctx);
+    return ctx->forwarded ? NGX_DECLINED : ngx_http_tenant_match(r, ctx);
 }
 
 
@@ -281,6 +293,7 @@ ngx_http_tenant_cleanup(void *data)
     ngx_http_tenant_main_conf_t  *tmcf;
 
     ngx_queue_remove(&ctx->queue);
+    ngx_http_tenant_wait_cancel(ctx);
 
     if (ctx->pin == NULL || ngx_http_tenant_slot == -1) {
         return;

@@ -85,6 +85,11 @@ static const ngx_http_tenant_problem_t  ngx_http_tenant_problems[] = {
 
     { 503, ngx_string("circuit-open"), ngx_string("Service overloaded"),
       ngx_string("The service has as many requests in flight as it may.") },
+
+    { 421, ngx_string("misdirected-request"),
+      ngx_string("Misdirected request"),
+      ngx_string("This tenant is served by another gateway: look its name up "
+                 "again.") },
 };
 
 
@@ -110,6 +115,10 @@ ngx_http_tenant_refuse(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     ctx->refusal = refusal;
     ctx->refusal_status = problem->status;
+
+    if (ctx->pin) {
+        tg_zone_settle(ctx->pin);
+    }
 
     if (more == NULL) {
         more = &none;

@@ -149,8 +149,9 @@ ngx_http_tenant_quota_handler(ngx_http_request_t *r)
     }
 
     ctx->charged = 1;
+    tg_zone_settle(ctx->pin);
 
-    if (ngx_http_tenant_prepare_upstream(r, ctx) != NGX_OK) {
+    if (!ctx->forwarded && ngx_http_tenant_prepare_upstream(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -170,7 +171,7 @@ ngx_http_tenant_quota_decide(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     rc = ngx_http_tenant_balancer_choose(r, ctx);
 
     if (rc != NGX_OK || qlcf->mode == NGX_HTTP_TENANT_QUOTA_OFF
-        || ctx->route->quotas.n == 0)
+        || ctx->route->quotas.n == 0 || ctx->forwarded)
     {
         return rc;
     }
@@ -286,6 +287,10 @@ ngx_http_tenant_quota_pin(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     }
 
     ctx->hold_pin = tg_zone_pin(set->zone, ngx_http_tenant_slot, ctx->block);
+
+    if (ctx->hold_pin) {
+        tg_zone_settle(ctx->hold_pin);      /* the context's own stands for both */
+    }
 
     cln->handler = ngx_http_tenant_quota_cleanup;
     cln->data = ctx;

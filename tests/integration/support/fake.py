@@ -101,6 +101,8 @@ class FakeTenantd:
         self.requests = []
         self.acks = []
         self.reports = []
+        self.handovers = []
+        self.handover_status = "204 No Content"    # or None: closes instead
         self.stopped = False
         self.listener = socket.socket(socket.AF_UNIX)
         if os.path.exists(self.path):
@@ -148,6 +150,12 @@ class FakeTenantd:
                     self.acks.append(json.loads(body))
                 elif target.endswith("/usage"):
                     self.reports.append(json.loads(body))
+                elif target.endswith("/handover"):
+                    self.handovers.append(json.loads(body))
+                    if self.handover_status is None:
+                        return
+                    connection.sendall(f"HTTP/1.1 {self.handover_status}\r\nContent-Length: 0\r\n\r\n".encode())
+                    continue
                 connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         except OSError:
             pass
