@@ -12,7 +12,7 @@
 
 /* A window of 0 is refused by tg_block_check(), which tg_zone_put() does not
  * ask: it must not be divided by. */
-static int
+int
 tg_quota_is_gcra(const tg_quota_t *quota)
 {
     return quota->metric == TG_METRIC_REQUESTS
@@ -146,9 +146,7 @@ tg_quota_carry(tg_zone_t *zone, const tg_block_t *old, tg_block_t *block,
 }
 
 
-/* A bucket's name, unless the next owner is writing its own at this moment.
- * 0: not to be told.  A name that was cut cannot be checked. */
-static int
+int
 tg_bucket_read(const tg_block_t *block, const tg_quota_bucket_t *bucket,
     char name[sizeof(bucket->name)], uint64_t *key, uint64_t *word)
 {
@@ -216,7 +214,7 @@ tg_quota_throttled(const tg_zone_t *zone, const tg_quota_t *quota)
 }
 
 
-static int
+int
 tg_quota_is_calendar(const tg_quota_t *quota)
 {
     return quota->metric == TG_METRIC_REQUESTS

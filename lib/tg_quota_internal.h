@@ -48,8 +48,36 @@ uint64_t tg_meter_remaining(const tg_meter_t *meter, uint64_t word);
 uint64_t tg_meter_reset(const tg_meter_t *meter, uint64_t word);
 uint64_t tg_meter_retry(const tg_meter_t *meter, uint64_t word);
 
+/* GCRA: the level, in units.  What it falls by from one time to another, by the
+ * block's quota; us, CLOCK_REALTIME, so that it can be reckoned between machines. */
+uint64_t tg_meter_units(const tg_meter_t *meter, uint64_t word);
+uint64_t tg_meter_drained(const tg_block_t *block, const tg_quota_t *quota,
+    uint64_t from_us, uint64_t to_us);
+
+/*
+ * The word after adding to it what another gateway has counted: units, or a word
+ * of the calendar.  0: that is of another period; 1: added; 2: as much of it as
+ * the bucket has room for.
+ */
+int tg_meter_add(const tg_meter_t *meter, uint64_t word, uint64_t more,
+    uint64_t *after);
+
+/* The word after taking off what another gateway counts from now on: units, or a
+ * word of the calendar. */
+uint64_t tg_meter_take(const tg_meter_t *meter, uint64_t word, uint64_t less);
+
 /* Brings a level above the capacity down to it; the same word if it is not. */
 uint64_t tg_meter_clamp(const tg_meter_t *meter, uint64_t word);
+
+/* --- what the quotas are (tg_quota_carry.c) --- */
+
+int tg_quota_is_gcra(const tg_quota_t *quota);
+int tg_quota_is_calendar(const tg_quota_t *quota);
+
+/* A bucket's name, unless the next owner is writing its own at this moment.
+ * 0: not to be told.  A name that was cut cannot be checked. */
+int tg_bucket_read(const tg_block_t *block, const tg_quota_bucket_t *bucket,
+    char name[sizeof(bucket->name)], uint64_t *key, uint64_t *word);
 
 /* --- cells (tg_quota_cell.c) --- */
 

@@ -72,15 +72,22 @@ tg_capacity(const tg_quota_t *quota, uint32_t milli)
 }
 
 
-/* What a rate gives in us.  At most 2^50 (30 years) * 2^50 * 2^20. */
-static uint64_t
-tg_growth(const tg_quota_t *quota, uint64_t rate, uint64_t us)
+/* What a rate gives in us.  At most 2^51 (70 years) * 2^50 * 2^20. */
+static tg_u128
+tg_growth_whole(const tg_quota_t *quota, uint64_t rate, uint64_t us)
 {
     tg_u128  units;
 
     units = (tg_u128) us * rate * TG_QUOTA_UNIT;
 
-    return (uint64_t) (units / (quota->seconds * UINT64_C(1000000000)));
+    return units / (quota->seconds * UINT64_C(1000000000));
+}
+
+
+static uint64_t
+tg_growth(const tg_quota_t *quota, uint64_t rate, uint64_t us)
+{
+    return (uint64_t) tg_growth_whole(quota, rate, us);
 }
 
 
@@ -417,6 +424,130 @@ tg_meter_retry(const tg_meter_t *meter, uint64_t word)
                                         level - meter->capacity));
 
     return seconds > 0 ? seconds : 1;
+}
+
+
+uint64_t
+tg_meter_units(const tg_meter_t *meter, uint64_t word)
+{
+    return tg_meter_level(meter, word);
+}
+
+
+/* When the block's boost ends, if it has one: us, CLOCK_REALTIME. */
+static uint64_t
+tg_boost_until(const tg_block_t *block)
+{
+    if (block->boost_milli == 1000) {
+        return 0;
+    }
+
+    return block->boost_until < UINT64_MAX / 1000000
+           ? block->boost_until * 1000000 : UINT64_MAX;
+}
+
+
+uint64_t
+tg_meter_drained(const tg_block_t *block, const tg_quota_t *quota,
+    uint64_t from_us, uint64_t to_us)
+{
+    tg_u128   units;
+    uint64_t  end, boosted, plain;
+
+    units = 0;
+    end = tg_boost_until(block);
+
+    if (from_us < end && from_us < to_us) {
+        units = tg_growth_whole(quota, tg_rate(quota, block->boost_milli),
+                                (to_us < end ? to_us : end) - from_us);
+
+        /* at its end, as in tg_given() */
+        boosted = tg_capacity(quota, block->boost_milli);
+        plain = tg_capacity(quota, 1000);
+
+        if (end <= to_us && boosted > plain) {
+            units += boosted - plain;
+        }
+
+        from_us = end;
+    }
+
+    if (from_us < to_us) {
+        units += tg_growth_whole(quota, tg_rate(quota, 1000), to_us - from_us);
+    }
+
+    return units > UINT64_MAX ? UINT64_MAX : (uint64_t) units;
+}
+
+
+static int
+tg_meter_add_calendar(const tg_meter_t *meter, uint64_t word, uint64_t more,
+    uint64_t *after)
+{
+    uint64_t  period, own, count;
+
+    period = more & ~TG_CALENDAR_COUNT;
+    own = word < meter->period ? meter->period : word & ~TG_CALENDAR_COUNT;
+    count = more & TG_CALENDAR_COUNT;
+
+    if (period == own) {
+        count += tg_meter_count(meter, word);
+
+    } else if (own != meter->period
+               || period != own + (UINT64_C(1) << TG_CALENDAR_BITS))
+    {
+        return 0;
+    }
+
+    /* else a clock that is ahead of this one has begun the next period */
+
+    *after = period | (count > TG_CALENDAR_COUNT ? TG_CALENDAR_COUNT : count);
+
+    return count > TG_CALENDAR_COUNT ? 2 : 1;
+}
+
+
+int
+tg_meter_add(const tg_meter_t *meter, uint64_t word, uint64_t more,
+    uint64_t *after)
+{
+    uint64_t  level;
+
+    if (meter->quota->window != TG_WINDOW_SECONDS) {
+        return tg_meter_add_calendar(meter, word, more, after);
+    }
+
+    level = tg_meter_level(meter, word);
+
+    if (level <= meter->capacity && more <= meter->capacity - level) {
+        *after = meter->given + level + more;
+        return 1;
+    }
+
+    *after = meter->given + (level > meter->capacity ? level : meter->capacity);
+
+    return 2;
+}
+
+
+uint64_t
+tg_meter_take(const tg_meter_t *meter, uint64_t word, uint64_t less)
+{
+    uint64_t  count, level;
+
+    if (meter->quota->window == TG_WINDOW_SECONDS) {
+        level = tg_meter_level(meter, word);
+        return meter->given + (level > less ? level - less : 0);
+    }
+
+    if ((word ^ less) >> TG_CALENDAR_BITS != 0) {
+        return word;
+    }
+
+    count = less & TG_CALENDAR_COUNT;
+
+    return word - (count < (word & TG_CALENDAR_COUNT)
+                   ? count : word & TG_CALENDAR_COUNT);
 }
 
 

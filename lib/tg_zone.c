@@ -17,7 +17,8 @@
                  + sizeof(tg_key_t) * 157u + sizeof(tg_api_key_t) * 163u      \
                  + sizeof(tg_counters_t) * 167u                               \
                  + sizeof(tg_endpoint_state_t) * 173u                         \
-                 + sizeof(tg_quota_bucket_t) * 179u))
+                 + sizeof(tg_quota_bucket_t) * 179u                           \
+                 + sizeof(tg_handover_t) * 181u + sizeof(tg_carry_t) * 191u))
 
 _Static_assert(sizeof(tg_entry_t) == TG_CACHE_LINE, "an entry is one line");
 _Static_assert(sizeof(tg_pin_t) == TG_CACHE_LINE, "a pin is one line");
@@ -158,6 +159,7 @@ tg_zone_stats(const tg_zone_t *zone, tg_zone_stats_t *stats)
     stats->puts = __atomic_load_n(&zone->puts, __ATOMIC_RELAXED);
     stats->full = __atomic_load_n(&zone->full, __ATOMIC_RELAXED);
     stats->recoveries = __atomic_load_n(&zone->recoveries, __ATOMIC_RELAXED);
+    stats->carried = zone->carried;
 }
 
 

@@ -69,6 +69,15 @@ typedef struct {
 /* The pin's request will not charge a quota any more. */
 #define TG_PIN_SETTLED  UINT64_MAX
 
+/* What became of words of other gateways' quota state: tg_handover.h. */
+typedef struct {
+    uint64_t  added;
+    uint64_t  capped;       /* of them, cut at what the bucket holds */
+    uint64_t  shared;       /* of them, added to the bucket of those that found
+                             * none of their own */
+    uint64_t  passed;       /* of no quota that takes it, or of no use */
+} tg_carried_t;
+
 typedef struct {
     uint64_t  tenants;
     uint64_t  issuers;
@@ -78,6 +87,7 @@ typedef struct {
     uint64_t  puts;
     uint64_t  full;         /* refusals by TG_ZONE_FULL */
     uint64_t  recoveries;
+    tg_carried_t  carried;
 } tg_zone_stats_t;
 
 /* --- life --- */
@@ -214,7 +224,8 @@ void tg_zone_touch(tg_zone_t *zone, uint32_t tenant_slot);
  * Publishes a copy of image as the new version of its object: a tenant is known
  * by its name, an issuer by its id.  Same revision again is TG_ZONE_OK and
  * changes nothing.  State objects are taken over by id; a quota whose metric,
- * window type or "keyed" changed starts anew.
+ * window type or "keyed" changed starts anew.  A carry that the tenant has not had
+ * yet is added to its quotas: see tg_handover.h.
  */
 tg_zone_status_e tg_zone_put(tg_zone_t *zone, const tg_block_t *image);
 

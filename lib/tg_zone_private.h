@@ -168,6 +168,7 @@ struct tg_zone_s {
     uint64_t      full;
     uint64_t      recoveries;
     uint64_t      lives;            /* of counters */
+    tg_carried_t  carried;
     tg_doubt_t    doubt[TG_ZONE_DOUBTS];
     uint32_t      snapshot[TG_ZONE_SLOTS];
 

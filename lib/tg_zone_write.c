@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tg_quota.h"
+#include "tg_handover.h"
 #include "tg_zone_private.h"
 
 /* Retired versions above which each so many puts try to free some. */
@@ -352,6 +352,35 @@ tg_count(tg_zone_t *zone, tg_kind_e kind, int n)
 }
 
 
+/* What other gateways have counted, once for each id.  Under another registry an
+ * id says nothing; nor does that of a tenant which had the name before. */
+static void
+tg_put_carry(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
+    const tg_quota_now_t *now, uint64_t unix_us)
+{
+    const tg_block_t     *old;
+    const tg_handover_t  *handover;
+
+    old = entry ? tg_deref(zone, entry->block) : NULL;
+    block->carried = 0;
+
+    if (old && old->id == block->id && entry->era == (uint16_t) zone->era) {
+        block->carried = old->carried;
+    }
+
+    handover = tg_block_handover(block);
+
+    if (handover == NULL || handover->carry_id == 0
+        || handover->carry_id == block->carried)
+    {
+        return;
+    }
+
+    tg_handover_import(zone, block, now, unix_us, &zone->carried);
+    block->carried = handover->carry_id;
+}
+
+
 /* Quotas go on from where the old version's are: the last thing that changes
  * before the new version is published, and nothing undoes it. */
 static void
@@ -369,6 +398,12 @@ tg_put_quotas(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block)
 
     tg_quota_carry(zone, entry ? tg_deref(zone, entry->block) : NULL, block,
                    &now);
+
+    if (block->kind == TG_KIND_TENANT) {
+        tg_put_carry(zone, entry, block, &now,
+                     (uint64_t) unix_time.tv_sec * 1000000
+                     + (uint64_t) unix_time.tv_nsec / 1000);
+    }
 }
 
 

@@ -52,11 +52,13 @@ quote(char *text)
 }
 
 
-/* Publishes a version with these quotas, as of f->now; pins it. */
+/* Publishes a version with these quotas and further members, as of f->now; pins
+ * it. */
 static inline void
-publish(fixture_t *f, const char *quotas, const char *boost)
+publish_more(fixture_t *f, const char *quotas, const char *boost,
+    const char *members)
 {
-    char         text[4096];
+    char         text[16384];
     tg_error_t   err;
     tg_block_t  *image, *block;
     const tg_block_t  *old;
@@ -68,9 +70,9 @@ publish(fixture_t *f, const char *quotas, const char *boost)
              "{'id':1,'name':'a','match':{'path':{'type':'prefix','value':'/a'}},"
              "'backends':[{'upstream':'u','weight':1}]},"
              "{'id':2,'name':'b','match':{'path':{'type':'prefix','value':'/b'}},"
-             "'backends':[{'upstream':'u','weight':1}]}],'quotas':[%s]}",
+             "'backends':[{'upstream':'u','weight':1}]}],'quotas':[%s]%s}",
              (unsigned long long) ++f->revision, boost ? boost : "null",
-             quotas);
+             quotas, members);
     quote(text);
 
     image = tg_compile(text, strlen(text), TG_KIND_TENANT, NULL, &err);
@@ -93,6 +95,13 @@ publish(fixture_t *f, const char *quotas, const char *boost)
     /* tg_zone_put() took the machine's clock; the test's is another. */
     tg_quota_carry(f->zone, old, block, &f->now);
     f->block = block;
+}
+
+
+static inline void
+publish(fixture_t *f, const char *quotas, const char *boost)
+{
+    publish_more(f, quotas, boost, "");
 }
 
 
