@@ -136,7 +136,7 @@ td_bulk_send_rows(td_bulk_t *bulk, const PGresult *result)
             continue;
         }
 
-        bulk->bytes += line->len;
+        bulk->bytes += td_line_size(line);
 
         TAILQ_FOREACH(stream, &bulk->members, bulk_link) {
             td_stream_put(stream, line);
@@ -303,7 +303,7 @@ td_bulk_fits(const td_bulk_t *bulk, const td_stream_t *stream)
 {
     return bulk->state == TD_BULK_QUEUED && bulk->since == stream->at
            && bulk->view.dedicated == stream->view.dedicated
-           && strcmp(bulk->view.tenant, stream->view.tenant) == 0;
+           && bulk->view.tenant == stream->view.tenant;
 }
 
 

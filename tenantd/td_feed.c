@@ -102,6 +102,9 @@ td_feed_line(const PGresult *result, int row)
                                               TD_FEED_OBJECT_REVISION));
     source.document = PQgetisnull(result, row, TD_FEED_DOCUMENT) ? NULL
                       : PQgetvalue(result, row, TD_FEED_DOCUMENT);
+    source.shared_document =
+        PQgetisnull(result, row, TD_FEED_SHARED_DOCUMENT) ? NULL
+        : PQgetvalue(result, row, TD_FEED_SHARED_DOCUMENT);
 
     line = td_line_create(&source);
 

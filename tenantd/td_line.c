@@ -26,8 +26,8 @@ td_line_write(tg_text_t *text, const td_line_source_t *source)
 }
 
 
-td_line_t *
-td_line_create(const td_line_source_t *source)
+static td_line_t *
+td_line_create_form(const td_line_source_t *source)
 {
     char       *newline, *end;
     size_t      name_len;
@@ -55,6 +55,7 @@ td_line_create(const td_line_source_t *source)
     line->revision = source->revision;
     line->object_revision = source->object_revision;
     line->removal = NULL;
+    line->forward = NULL;
     line->len = text.len;
     memcpy(line->data, text.data, text.len);
     line->name = line->data + text.len;
@@ -66,6 +67,33 @@ td_line_create(const td_line_source_t *source)
     newline = line->data;
     while ((newline = memchr(newline, '\n', (size_t) (end - newline))) != NULL) {
         *newline = ' ';
+    }
+
+    return line;
+}
+
+
+td_line_t *
+td_line_create(const td_line_source_t *source)
+{
+    td_line_t         *line;
+    td_line_source_t   shared;
+
+    line = td_line_create_form(source);
+
+    if (line == NULL || source->document == NULL
+        || source->shared_document == NULL)
+    {
+        return line;
+    }
+
+    shared = *source;
+    shared.document = source->shared_document;
+    line->forward = td_line_create_form(&shared);
+
+    if (line->forward == NULL) {
+        td_line_unref(line);
+        return NULL;
     }
 
     return line;
@@ -88,8 +116,18 @@ td_line_unref(td_line_t *line)
         if (line->removal != NULL) {
             td_line_unref(line->removal);
         }
+        if (line->forward != NULL) {
+            td_line_unref(line->forward);
+        }
         free(line);
     }
+}
+
+
+size_t
+td_line_size(const td_line_t *line)
+{
+    return line->len + (line->forward != NULL ? line->forward->len : 0);
 }
 
 
@@ -118,7 +156,7 @@ static td_line_t *
 td_line_removal(td_line_t *line)
 {
     td_line_source_t  source = { "tenant", line->name, line->id, line->revision,
-                                 line->object_revision, 0, NULL };
+                                 line->object_revision, 0, NULL, NULL };
 
     if (line->removal == NULL) {
         line->removal = td_line_create(&source);
@@ -136,10 +174,26 @@ td_line_seen(td_line_t *line, const td_view_t *view)
     }
 
     if (view->dedicated) {
-        return strcmp(line->name, view->tenant) == 0 ? line : NULL;
+        return line->id == view->tenant ? line : NULL;
     }
 
-    return line->put && !line->shared ? td_line_removal(line) : line;
+    if (line->put && !line->shared) {
+        return td_line_removal(line);
+    }
+
+    return line->forward != NULL ? line->forward : line;
+}
+
+
+/* A copy of the document in a PUT. */
+static char *
+td_line_document(const td_line_t *line)
+{
+    const char  *object;
+
+    object = strstr(line->data, ",\"object\":") + strlen(",\"object\":");
+
+    return strndup(object, (size_t) (line->data + line->len - object) - 2);
 }
 
 
@@ -147,31 +201,33 @@ td_line_t *
 td_line_after(const td_line_t *line, int64_t at)
 {
     td_line_t         *fresh;
-    const char        *object;
-    char              *document;
+    char              *document, *shared;
     td_line_source_t   source = { line->kind == TD_KIND_ISSUER ? "issuer"
                                                                : "tenant",
                                   line->name, line->id, at + 1,
-                                  line->object_revision, line->shared, NULL };
+                                  line->object_revision, line->shared, NULL,
+                                  NULL };
 
     if (line->object_revision <= at) {
         return NULL;
     }
 
-    document = NULL;
+    document = line->put ? td_line_document(line) : NULL;
+    shared = line->forward != NULL ? td_line_document(line->forward) : NULL;
 
-    if (line->put) {
-        object = strstr(line->data, ",\"object\":") + strlen(",\"object\":");
-        document = strndup(object,
-                           (size_t) (line->data + line->len - object) - 2);
-        if (document == NULL) {
-            return NULL;
-        }
-        source.document = document;
+    if ((line->put && document == NULL)
+        || (line->forward != NULL && shared == NULL))
+    {
+        free(document);
+        free(shared);
+        return NULL;
     }
 
+    source.document = document;
+    source.shared_document = shared;
     fresh = td_line_create(&source);
     free(document);
+    free(shared);
 
     return fresh;
 }

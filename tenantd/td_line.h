@@ -27,8 +27,9 @@ typedef struct {
     int64_t      id;
     int64_t      revision;
     int64_t      object_revision;   /* how new the document is */
-    int          shared;            /* a tenant of a tier of shared gateways */
+    int          shared;            /* a tenant that shared gateways see */
     const char  *document;          /* NULL: DELETE */
+    const char  *shared_document;   /* what they get instead, or NULL */
 } td_line_source_t;
 
 typedef struct td_line_s  td_line_t;
@@ -42,30 +43,36 @@ struct td_line_s {
     int64_t          revision;
     int64_t          object_revision;
     td_line_t       *removal;       /* the same as DELETE, once it was needed */
+    td_line_t       *forward;       /* the same for shared gateways, if it differs */
     char            *name;
     size_t           len;
     char             data[];        /* the line with its newline, then the name */
 };
 
-/* What a gateway may see: everything of shared tiers, or one tenant. */
+/* What a gateway may see: everything of shared tiers, or one tenant.  It is the id
+ * that counts: another tenant may have had the name, or come to have it. */
 typedef struct {
-    int   dedicated;
-    char  tenant[64];
+    int      dedicated;
+    int64_t  tenant;
 } td_view_t;
 
-/* A line with one reference.  NULL: no memory, or longer than TD_LINE_MAX. */
+/* A line with one reference.  NULL: no memory, or longer than TD_LINE_MAX; so for
+ * each of its documents. */
 td_line_t *td_line_create(const td_line_source_t *source);
 
 td_line_t *td_line_ref(td_line_t *line);
 void td_line_unref(td_line_t *line);
 
+/* Bytes of the line in all its forms. */
+size_t td_line_size(const td_line_t *line);
+
 /* Adds the line to a buffer without copying it. */
 void td_line_add(td_line_t *line, struct evbuffer *buffer);
 
 /*
- * Which line a gateway with this view gets for line: itself, a DELETE for what is
- * not, or no longer, in its view, or NULL for what is none of its business.
- * Borrowed.
+ * Which line a gateway with this view gets for line: itself, its form for shared
+ * gateways, a DELETE for what is not, or no longer, in its view, or NULL for what
+ * is none of its business.  Borrowed.
  */
 td_line_t *td_line_seen(td_line_t *line, const td_view_t *view);
 

@@ -64,7 +64,7 @@ td_ring_evict(td_ring_t *ring)
         ring->floor = entry->end;
     }
 
-    ring->bytes -= entry->line->len;
+    ring->bytes -= td_line_size(entry->line);
     td_line_unref(entry->line);
     entry->line = NULL;
     ring->first++;
@@ -100,13 +100,13 @@ td_ring_add(td_ring_t *ring, td_line_t *line)
 {
     while (ring->first < ring->next
            && (ring->next - ring->first == ring->max_lines
-               || ring->bytes + line->len > ring->max_bytes))
+               || ring->bytes + td_line_size(line) > ring->max_bytes))
     {
         td_ring_evict(ring);
     }
 
     td_ring_at(ring, ring->next)->line = line;
-    ring->bytes += line->len;
+    ring->bytes += td_line_size(line);
     ring->next++;
 }
 
@@ -141,7 +141,7 @@ td_ring_abort(td_ring_t *ring)
 
     while (ring->next > ring->open) {
         entry = td_ring_at(ring, --ring->next);
-        ring->bytes -= entry->line->len;
+        ring->bytes -= td_line_size(entry->line);
         td_line_unref(entry->line);
         entry->line = NULL;
     }

@@ -9,7 +9,7 @@
 
 
 #define TD_SQL_WATCH_COLUMNS                                                  \
-    "revision, kind, name, id, shared, object_revision, document"
+    "revision, kind, name, id, shared, object_revision, document, shared_document"
 
 static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
     [TD_SQL_BEGIN] = { "td_begin", "BEGIN", 0 },
@@ -45,14 +45,14 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         " FROM tiergate.watch_read($1::bigint, $2::integer)", 2 },
     [TD_SQL_WATCH_VIEW] = {
         "td_watch_view",
-        "SELECT kind, tenant FROM tiergate.watch_view($1::text)", 1 },
+        "SELECT kind, tenant_id FROM tiergate.watch_view($1::text)", 1 },
     /* called in the select list, the function gives its rows one by one; in
      * FROM it would make all of them first */
     [TD_SQL_WATCH_LIST] = {
         "td_watch_list",
         "DECLARE td_watch NO SCROLL CURSOR FOR"
         " SELECT (x.o).revision, (x.o).kind, (x.o).name, (x.o).id, true,"
-        " (x.o).revision, (x.o).document"
+        " (x.o).revision, (x.o).document, NULL"
         " FROM (SELECT tiergate.watch_list($1::text) AS o) x", 1 },
     [TD_SQL_WATCH_SINCE] = {
         "td_watch_since",
@@ -73,6 +73,34 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         "SELECT tiergate.jwks_failed($1::bigint, $2::text)", 2 },
     [TD_SQL_HOUSEKEEPING] = {
         "td_housekeeping", "SELECT tiergate.housekeeping()", 0 },
+    [TD_SQL_LISTEN_INSTANCES] = {
+        "td_listen_instances", "LISTEN tiergate_instances", 0 },
+    [TD_SQL_INSTANCES_CLAIM] = {
+        "td_instances_claim",
+        "SELECT name FROM tiergate.instances_claim($1::text, $2::text,"
+        " $3::integer, $4::integer, $5::integer, $6::text)", 6 },
+    [TD_SQL_INSTANCES_OF] = {
+        "td_instances_of",
+        "SELECT name, tenant, desired, generation, observed_generation, attempts,"
+        " retry_at, port, spec FROM tiergate.instances_of($1::text, $2::boolean)",
+        2 },
+    [TD_SQL_INSTANCE_OBSERVED] = {
+        "td_instance_observed",
+        "SELECT tiergate.instance_observed($1::text, $2::text, $3::bigint,"
+        " $4::jsonb, $5::integer, $6::integer, $7::bigint, $8::integer,"
+        " $9::text, $10::text)", 10 },
+    [TD_SQL_INSTANCE_READY] = {
+        "td_instance_ready", "SELECT tiergate.instance_ready($1::text)", 1 },
+    [TD_SQL_INSTANCE_REMOVED] = {
+        "td_instance_removed", "SELECT tiergate.instance_removed($1::text)", 1 },
+    [TD_SQL_INSTANCE_TOKEN] = {
+        "td_instance_token", "SELECT tiergate.instance_token($1::text)", 1 },
+    [TD_SQL_INSTANCE_PORT] = {
+        "td_instance_port",
+        "SELECT tiergate.instance_port($1::text, $2::integer, $3::integer)", 3 },
+    [TD_SQL_HANDOVERS_ADVANCE] = {
+        "td_handovers_advance",
+        "SELECT open, next_ms FROM tiergate.handovers_advance()", 0 },
 };
 
 static td_statement_t  *td_sql_table;

@@ -256,8 +256,7 @@ td_stream_result(td_job_t *job, unsigned step, PGresult *result)
         memset(&stream->found, 0, sizeof(stream->found));
         stream->found.dedicated =
             strcmp(PQgetvalue(result, 0, 0), "dedicated") == 0;
-        snprintf(stream->found.tenant, sizeof(stream->found.tenant), "%s",
-                 PQgetvalue(result, 0, 1));
+        stream->found.tenant = atoll(PQgetvalue(result, 0, 1));
         break;
     }
 }
@@ -308,7 +307,7 @@ td_stream_checked(td_job_t *job, td_job_outcome_e outcome,
 
     if (outcome == TD_JOB_OK
         && (stream->view.dedicated != stream->found.dedicated
-            || strcmp(stream->view.tenant, stream->found.tenant) != 0))
+            || stream->view.tenant != stream->found.tenant))
     {
         td_log(TD_LOG_NOTICE, "watch", "%s ended: it has become another kind "
                "of gateway", stream->gateway);

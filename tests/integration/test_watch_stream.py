@@ -152,23 +152,34 @@ def test_a_revoked_token_ends_its_stream(daemon, admin):
 
 
 def test_views(daemon, admin):
-    """A shared gateway sees the shared tier, a dedicated one its tenant."""
-    admin.call("POST", "/v1/tenants", {"name": "big", "tier": "dedicated"})
+    """A dedicated gateway sees its tenant; a shared one of such a tenant no more than
+    it needs to pass requests on."""
+    admin.call("POST", "/v1/tenants", {"name": "big", "tier": "dedicated", "keys": [{"consumer": "mobile"}]})
     admin.call("POST", "/v1/tenants", {"name": "small"})
     admin.call("PUT", "/v1/gateways/big-1", {"kind": "dedicated", "tenant": "big"})
     shared, dedicated = Stream(daemon.socket, "shared-1"), Stream(daemon.socket, "big-1")
-    listed = names(shared.list()[0])
-    assert ("PUT", "small") in listed and ("PUT", "big") not in listed
-    assert [n for n in names(dedicated.list()[0]) if n != ("PUT", "platform")] == [("PUT", "big")]
+    listed = shared.list()[0]
+    assert ("PUT", "small") in names(listed)
+    assert [line["object"]["api_keys"] for line in listed if line["name"] == "big"] == [[]]
+    seen = [line for line in dedicated.list()[0] if line["kind"] == "tenant"]
+    assert names(seen) == [("PUT", "big")] and len(seen[0]["object"]["api_keys"]) == 1
 
-    # a change of tier takes a tenant out of one view, and into it
-    admin.call("PATCH", "/v1/tenants/small", {"tier": "dedicated"})
-    at = admin.call("PATCH", "/v1/tenants/big", {"tier": "vcluster"})["revision"]
-    assert names(shared.until_revision(at)) == [("DELETE", "small"), ("PUT", "big")]
-    # the dedicated gateway learns nothing of others, not even their names
-    assert names(dedicated.until_revision(at)) == [("PUT", "big")]
-    at = admin.call("PATCH", "/v1/tenants/small", {"tier": "vcluster"})["revision"]
+    # the two documents come with the same revision
+    at = admin.call("PATCH", "/v1/tenants/big", {"display_name": "Big"})["revision"]
+    theirs, own = shared.until_revision(at), dedicated.until_revision(at)
+    assert names(theirs) == names(own) == [("PUT", "big")]
+    assert theirs[0]["object"]["api_keys"] == [] and len(own[0]["object"]["api_keys"]) == 1
+    assert theirs[0]["revision"] == own[0]["revision"]
+
+    # with the tier the tenant moves; until there is a gateway it stays where it is
+    at = admin.call("PATCH", "/v1/tenants/small", {"tier": "dedicated"})["revision"]
     assert names(shared.until_revision(at)) == [("PUT", "small")]
+    at = admin.call("PATCH", "/v1/tenants/big", {"tier": "vcluster"})["revision"]
+    theirs = shared.until_revision(at)
+    assert names(theirs) == [("PUT", "big")] and len(theirs[0]["object"]["api_keys"]) == 1
+    # the dedicated gateway learns nothing of others, not even their names
+    assert set(names(dedicated.until_revision(at))) <= {("PUT", "big")}
+    at = admin.call("PATCH", "/v1/tenants/small", {"tier": "vcluster"})["revision"]
     assert names(dedicated.until_revision(at)) == []
 
 

@@ -17,7 +17,7 @@ make(const char *kind, const char *name, int64_t revision,
 {
     td_line_t         *line;
     td_line_source_t   source = { kind, name, 7, revision, object_revision,
-                                  shared, document };
+                                  shared, document, NULL };
 
     line = td_line_create(&source);
     assert_non_null(line);
@@ -65,7 +65,7 @@ static void
 test_too_long(void **state)
 {
     char              *document;
-    td_line_source_t   source = { "tenant", "a", 1, 1, 1, 1, NULL };
+    td_line_source_t   source = { "tenant", "a", 1, 1, 1, 1, NULL, NULL };
 
     (void) state;
 
@@ -83,7 +83,7 @@ static void
 test_views(void **state)
 {
     td_line_t  *put, *away, *gone, *issuer, *seen;
-    td_view_t   shared = { 0, "" }, own = { 1, "acme" }, other = { 1, "zoo" };
+    td_view_t   shared = { 0, 0 }, own = { 1, 7 }, other = { 1, 8 };
 
     (void) state;
 
@@ -116,6 +116,52 @@ test_views(void **state)
     td_line_unref(away);
     td_line_unref(gone);
     td_line_unref(issuer);
+}
+
+
+/* One document for the tenant's own gateway, another for the shared ones. */
+static void
+test_two_documents(void **state)
+{
+    td_line_t         *line, *fresh;
+    td_view_t          shared = { 0, 0 }, own = { 1, 7 }, other = { 1, 8 };
+    td_line_source_t   source = { "tenant", "acme", 7, 11, 15, 1, "{\"a\":1}",
+                                  "{\"f\":2}" };
+
+    (void) state;
+
+    line = td_line_create(&source);
+    assert_non_null(line);
+    assert_ptr_equal(td_line_seen(line, &own), line);
+    assert_null(td_line_seen(line, &other));
+    assert_line(line, "{\"type\":\"PUT\",\"kind\":\"tenant\",\"name\":\"acme\","
+                "\"id\":7,\"revision\":11,\"object\":{\"a\":1}}\n");
+    assert_line(td_line_seen(line, &shared), "{\"type\":\"PUT\",\"kind\":"
+                "\"tenant\",\"name\":\"acme\",\"id\":7,\"revision\":11,"
+                "\"object\":{\"f\":2}}\n");
+    assert_int_equal(td_line_size(line),
+                     line->len + td_line_seen(line, &shared)->len);
+
+    fresh = td_line_after(line, 12);
+    assert_line(fresh, "{\"type\":\"PUT\",\"kind\":\"tenant\",\"name\":\"acme\","
+                "\"id\":7,\"revision\":13,\"object\":{\"a\":1}}\n");
+    assert_line(td_line_seen(fresh, &shared), "{\"type\":\"PUT\",\"kind\":"
+                "\"tenant\",\"name\":\"acme\",\"id\":7,\"revision\":13,"
+                "\"object\":{\"f\":2}}\n");
+    td_line_unref(fresh);
+    td_line_unref(line);
+
+    /* where shared gateways do not see the tenant, neither goes to them */
+    source.shared = 0;
+    line = td_line_create(&source);
+    assert_false(td_line_seen(line, &shared)->put);
+    td_line_unref(line);
+
+    /* a deletion has no documents */
+    source.document = NULL;
+    line = td_line_create(&source);
+    assert_ptr_equal(td_line_seen(line, &shared), line);
+    td_line_unref(line);
 }
 
 
@@ -187,6 +233,7 @@ main(void)
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_views),
+        cmocka_unit_test(test_two_documents),
         cmocka_unit_test(test_after),
         cmocka_unit_test(test_sharing),
     };
