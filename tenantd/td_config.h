@@ -27,6 +27,16 @@ typedef struct {
 } td_cidrs_t;
 
 typedef struct {
+    long        first;
+    long        last;
+} td_range_t;
+
+typedef enum {
+    TD_DRIVER_NONE,
+    TD_DRIVER_PROCESS
+} td_driver_e;
+
+typedef struct {
     struct {
         char      *socket;              /* "": none */
         long       socket_mode;
@@ -90,6 +100,29 @@ typedef struct {
     struct {
         char      *key_file;            /* "": HMAC secrets cannot be sealed */
     } secrets;
+
+    struct {
+        long       driver;              /* td_driver_e */
+        char      *node;                /* "": the host's name */
+        char      *directory;
+        char      *nginx;
+        char      *modules;
+        char      *plugin_modules;
+        char      *template;            /* "": the one built in */
+        char      *user;
+        char      *address;
+        td_range_t ports;
+        char      *advertise;           /* "": address */
+        char      *source;              /* "": the unix socket */
+        td_list_t  trusted;             /* networks, as text */
+        long       workers;
+        long       start_timeout;
+        long       drain_timeout;
+        long       backoff_min;
+        long       backoff_max;
+        char      *cgroup;              /* "": none */
+        long       poll;
+    } provisioner;
 
     struct {
         long       level;

@@ -25,6 +25,7 @@ typedef struct td_daemon_s {
     struct td_watch_s   *watch;
     struct td_ack_s     *ack;
     struct td_jwks_s    *jwks;
+    struct td_provision_s *provision;   /* NULL: this tenantd runs no gateways */
 
     uint8_t              secret_key[TG_SECRET_KEY_SIZE];
     int                  has_secret_key;

@@ -13,6 +13,7 @@
 #include "td_log.h"
 #include "td_metrics.h"
 #include "td_pool.h"
+#include "td_provision.h"
 #include "td_rest.h"
 #include "td_watch.h"
 #include "tg_text.h"
@@ -76,6 +77,10 @@ td_dispatch_metrics(td_request_t *request)
 
     tg_text_init(&text);
     td_metrics_write(&text);
+
+    if (request->daemon->provision != NULL) {
+        td_provision_write_metrics(request->daemon->provision, &text);
+    }
 
     if (text.failed) {
         td_reply_kind(request, TD_PROBLEM_OVERLOADED, "out of memory");

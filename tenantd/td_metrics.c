@@ -33,6 +33,9 @@ const td_metric_t  td_metrics[TD_METRIC_N] = {
     [TD_METRIC_IMPORT_LINES] =
         { "tiergate_tenantd_import_lines_total", "counter",
           "Lines of imports that were answered." },
+    [TD_METRIC_INSTANCE_RESTARTS] =
+        { "tiergate_instance_restarts_total", "counter",
+          "Dedicated instances started again after they had died." },
     [TD_METRIC_JWKS_FETCHES] =
         { "tiergate_tenantd_jwks_fetches_total", "counter",
           "Key set fetches ended, good or bad." },

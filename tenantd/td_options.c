@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -24,6 +25,9 @@ static const char *td_parse_mode(const char *value, void *field);
 static const char *td_parse_level(const char *value, void *field);
 static const char *td_parse_list(const char *value, void *field);
 static const char *td_parse_cidrs(const char *value, void *field);
+static const char *td_parse_networks(const char *value, void *field);
+static const char *td_parse_ports(const char *value, void *field);
+static const char *td_parse_driver(const char *value, void *field);
 static void td_clear_string(void *field);
 static void td_clear_list(void *field);
 static void td_clear_cidrs(void *field);
@@ -36,6 +40,11 @@ static const td_option_type_t  td_type_list = { td_parse_list, td_clear_list, 1 
 static const td_option_type_t  td_type_cidrs = {
     td_parse_cidrs, td_clear_cidrs, 1
 };
+static const td_option_type_t  td_type_networks = {
+    td_parse_networks, td_clear_list, 1
+};
+static const td_option_type_t  td_type_ports = { td_parse_ports, NULL, 0 };
+static const td_option_type_t  td_type_driver = { td_parse_driver, NULL, 0 };
 static const td_option_type_t  td_type_bool = { td_parse_bool, NULL, 0 };
 static const td_option_type_t  td_type_count = { td_parse_count, NULL, 0 };
 static const td_option_type_t  td_type_size = { td_parse_size, NULL, 0 };
@@ -138,6 +147,44 @@ const td_option_t  td_options[] = {
 
     LIVE(secrets, key_file, "", string,
           "64 hex digits: seals HMAC keys of issuers; empty: they are refused"),
+
+    FIXED(provisioner, driver, "none", driver,
+          "none, or process: runs dedicated gateways on this machine"),
+    FIXED(provisioner, node, "", string,
+          "this machine's name in the registry; empty: the host's name"),
+    FIXED(provisioner, directory, "/var/lib/tiergate/instances", string,
+          "where the instances' prefixes are"),
+    FIXED(provisioner, nginx, "/usr/sbin/nginx", string, "the nginx to run"),
+    FIXED(provisioner, modules, TIERGATE_MODULES_DIR, string,
+          "directory of ngx_http_tenant_module.so"),
+    FIXED(provisioner, plugin_modules, "/usr/lib/nginx/modules", string,
+          "directory of the modules that plugins load"),
+    FIXED(provisioner, template, "", string,
+          "template of nginx.conf; empty: the one built in"),
+    FIXED(provisioner, user, "", string,
+          "user of nginx's workers, when tenantd is root"),
+    FIXED(provisioner, address, "127.0.0.1", string,
+          "address that instances listen on"),
+    FIXED(provisioner, ports, "20000-29999", ports, "ports for them"),
+    FIXED(provisioner, advertise, "", string,
+          "address at which shared gateways reach them; empty: address"),
+    FIXED(provisioner, source, "", string,
+          "where instances reach tenantd; empty: [listen] socket"),
+    FIXED(provisioner, trusted, "", networks,
+          "networks whose X-Forwarded-For instances believe"),
+    FIXED(provisioner, workers, "1", count,
+          "workers of an instance whose tier does not say"),
+    FIXED(provisioner, start_timeout, "10s", time,
+          "how long a start or a change may take"),
+    FIXED(provisioner, drain_timeout, "600s", time,
+          "how long requests may go on when an instance ends"),
+    FIXED(provisioner, backoff_min, "500ms", time,
+          "wait after a failure; doubled with each"),
+    FIXED(provisioner, backoff_max, "60s", time, "but not longer than this"),
+    FIXED(provisioner, cgroup, "tiergate.instances", string,
+          "cgroup of the instances below the cgroup2 mount; empty: none"),
+    FIXED(provisioner, poll, "2s", time,
+          "how often the registry is looked at without a notification"),
 
     LIVE(log, level, "notice", level,
           "alert, crit, error, warn, notice, info or debug"),
@@ -365,6 +412,58 @@ td_parse_cidrs(const char *value, void *field)
     td_clear_list(&words);
 
     return problem;
+}
+
+
+/* As a list, of which each must be a network. */
+static const char *
+td_parse_networks(const char *value, void *field)
+{
+    td_cidrs_t   cidrs = { NULL, 0 };
+    const char  *problem;
+
+    problem = td_parse_cidrs(value, &cidrs);
+    td_clear_cidrs(&cidrs);
+
+    return problem != NULL ? problem : td_parse_list(value, field);
+}
+
+
+static const char *
+td_parse_ports(const char *value, void *field)
+{
+    int          n;
+    td_range_t  *range = field;
+
+    n = 0;
+
+    if (sscanf(value, "%5ld-%5ld%n", &range->first, &range->last, &n) != 2
+        || value[n] != '\0' || range->first < 1 || range->last > 65535
+        || range->first > range->last)
+    {
+        return "must be ports as in 20000-29999";
+    }
+
+    return NULL;
+}
+
+
+static const char *
+td_parse_driver(const char *value, void *field)
+{
+    long  *driver = field;
+
+    if (strcmp(value, "none") == 0) {
+        *driver = TD_DRIVER_NONE;
+
+    } else if (strcmp(value, "process") == 0) {
+        *driver = TD_DRIVER_PROCESS;
+
+    } else {
+        return "must be none or process";
+    }
+
+    return NULL;
 }
 
 

@@ -25,6 +25,7 @@
 #include "td_metrics.h"
 #include "td_notify.h"
 #include "td_pool.h"
+#include "td_provision.h"
 #include "td_sql.h"
 #include "td_tls.h"
 #include "td_watch.h"
@@ -199,6 +200,10 @@ td_serve_on_database_up(void *data)
     td_feed_hurry(daemon->feed);
     td_pool_hurry(daemon->pool);
     td_pool_hurry(daemon->list_pool);
+
+    if (daemon->provision != NULL) {
+        td_provision_hurry(daemon->provision);
+    }
 }
 
 
@@ -283,7 +288,16 @@ td_serve_make(td_serve_t *serve, tg_error_t *err)
     daemon->http = td_http_create(daemon->base, config, td_dispatch, daemon,
                                   err);
 
-    return daemon->http != NULL ? 0 : -1;
+    if (daemon->http == NULL) {
+        return -1;
+    }
+
+    if (config->provisioner.driver != TD_DRIVER_NONE) {
+        daemon->provision = td_provision_create(daemon, err);
+    }
+
+    return config->provisioner.driver == TD_DRIVER_NONE
+           || daemon->provision != NULL ? 0 : -1;
 }
 
 
@@ -308,6 +322,7 @@ td_serve_unmake(td_serve_t *serve)
         td_http_destroy(daemon->http);
     }
 
+    td_provision_destroy(daemon->provision);
     td_jwks_destroy(daemon->jwks);
     td_ack_destroy(daemon->ack);
     td_watch_destroy(daemon->watch);
