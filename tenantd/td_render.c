@@ -32,9 +32,6 @@ typedef struct {
     td_render_state_e          state;
     char                       quote;
     int                        words;       /* of the directive, so far */
-    int                        absent;      /* the line is left out */
-    size_t                     nth;         /* copy of the line */
-    size_t                     copies;      /* of it; 0: as long as not known, 1 */
 } td_render_t;
 
 
@@ -60,16 +57,21 @@ td_render_name_len(const char *s)
 }
 
 
-/* Whether the variable whose "$" is at s may be used: allowed is true, or the names
- * of those. */
+/* Whether the variable whose "$" is at s may be used, by the string's property. */
 static int
-td_render_variable(const char *s, size_t len, const json_t *allowed)
+td_render_variable(const char *s, size_t len, const json_t *property)
 {
     int            brace;
     size_t         i, n;
-    const json_t  *name;
+    const json_t  *names, *name;
 
-    if (json_is_true(allowed)) {
+    if (!json_is_true(json_object_get(property, "variables"))) {
+        return 0;
+    }
+
+    names = json_object_get(property, "variable_names");
+
+    if (names == NULL) {
         return 1;
     }
 
@@ -85,7 +87,7 @@ td_render_variable(const char *s, size_t len, const json_t *allowed)
         return 0;
     }
 
-    json_array_foreach(allowed, i, name) {
+    json_array_foreach(names, i, name) {
         if (n > 0 && json_string_length(name) == n
             && memcmp(json_string_value(name), s, n) == 0)
         {
@@ -99,7 +101,7 @@ td_render_variable(const char *s, size_t len, const json_t *allowed)
 
 int
 td_render_string(tg_text_t *out, const char *s, size_t len,
-    const json_t *variables, tg_error_t *err)
+    const json_t *property, tg_error_t *err)
 {
     size_t  i, n;
 
@@ -121,7 +123,7 @@ td_render_string(tg_text_t *out, const char *s, size_t len,
             return -1;
         }
 
-        if (s[i] == '$' && !td_render_variable(s + i, len - i, variables)) {
+        if (s[i] == '$' && !td_render_variable(s + i, len - i, property)) {
             tg_error_set(err, "", "has a \"$\" that is not of a variable which "
                          "the plugin allows here");
             return -1;
@@ -172,14 +174,14 @@ td_render_real(tg_text_t *out, double value, tg_error_t *err)
 
 
 static int
-td_render_scalar(tg_text_t *out, const json_t *value, const json_t *variables,
+td_render_scalar(tg_text_t *out, const json_t *value, const json_t *property,
     tg_error_t *err)
 {
     switch (json_typeof(value)) {
 
     case JSON_STRING:
         return td_render_string(out, json_string_value(value),
-                                json_string_length(value), variables, err);
+                                json_string_length(value), property, err);
 
     case JSON_INTEGER:
         tg_text_printf(out, "%lld", (long long) json_integer_value(value));
@@ -202,13 +204,13 @@ td_render_scalar(tg_text_t *out, const json_t *value, const json_t *variables,
 
 
 static int
-td_render_value(td_render_t *r, const json_t *value, const json_t *variables)
+td_render_value(td_render_t *r, const json_t *value, const json_t *property)
 {
     size_t         i;
     const json_t  *item;
 
     if (!json_is_array(value)) {
-        return td_render_scalar(r->out, value, variables, r->err);
+        return td_render_scalar(r->out, value, property, r->err);
     }
 
     json_array_foreach(value, i, item) {
@@ -216,7 +218,7 @@ td_render_value(td_render_t *r, const json_t *value, const json_t *variables)
             tg_text_str(r->out, " ");
         }
 
-        if (td_render_scalar(r->out, item, variables, r->err) != 0) {
+        if (td_render_scalar(r->out, item, property, r->err) != 0) {
             return -1;
         }
     }
@@ -225,9 +227,8 @@ td_render_value(td_render_t *r, const json_t *value, const json_t *variables)
 }
 
 
-/* element: one of an array, by the copy of the line. */
 static int
-td_render_parameter(td_render_t *r, const char *name, int element)
+td_render_parameter(td_render_t *r, const char *name)
 {
     const json_t  *property, *value;
 
@@ -239,31 +240,11 @@ td_render_parameter(td_render_t *r, const char *name, int element)
         value = json_object_get(property, "default");
     }
 
-    if (value == NULL || (json_is_array(value) && json_array_size(value) == 0)) {
-        r->absent = 1;
+    if (value == NULL) {
+        tg_error_set(r->err, "", "is missing, and has no default");
+
+    } else if (td_render_value(r, value, property) == 0) {
         return 0;
-    }
-
-    if (element && !json_is_array(value)) {
-        tg_error_set(r->err, "", "is no list, but the template has {{%s[]}}",
-                     name);
-
-    } else if (element && r->copies > 0
-               && r->copies != json_array_size(value))
-    {
-        tg_error_set(r->err, "", "is as long as no other list in its line");
-
-    } else {
-        if (element) {
-            r->copies = json_array_size(value);
-            value = json_array_get(value, r->nth);
-        }
-
-        if (td_render_value(r, value, json_object_get(property, "variables"))
-            == 0)
-        {
-            return 0;
-        }
     }
 
     tg_error_prefix(r->err, "/%s", name);
@@ -300,17 +281,16 @@ td_render_block(td_render_t *r, const char *name)
 static const char *
 td_render_place(td_render_t *r, const char *p)
 {
-    int     block, element, rc;
+    int     block, rc;
     char    name[TD_RENDER_MAX_NAME + 1];
     size_t  len;
 
     block = *p == '@';
     p += block;
     len = td_render_name_len(p);
-    element = strncmp(p + len, "[]", 2) == 0 ? 2 : 0;
 
     if (len == 0 || len > TD_RENDER_MAX_NAME
-        || strncmp(p + len + element, "}}", 2) != 0)
+        || strncmp(p + len, "}}", 2) != 0)
     {
         tg_error_set(r->err, "", "the template has \"{{\" without a name and "
                      "\"}}\"");
@@ -319,7 +299,7 @@ td_render_place(td_render_t *r, const char *p)
 
     memcpy(name, p, len);
     name[len] = '\0';
-    p += len + 2 + (size_t) element;
+    p += len + 2;
 
     if (r->state != TD_RENDER_BETWEEN || (!block && !td_render_is_end(*p))) {
         tg_error_set(r->err, "", "{{%s}} in the template is not a whole "
@@ -335,8 +315,7 @@ td_render_place(td_render_t *r, const char *p)
         return NULL;
     }
 
-    rc = block ? td_render_block(r, name)
-         : td_render_parameter(r, name, element != 0);
+    rc = block ? td_render_block(r, name) : td_render_parameter(r, name);
 
     if (!block) {
         r->words++;
@@ -455,66 +434,7 @@ td_render_is_place(const td_render_t *r, const char *p)
     len = td_render_name_len(p + 2);
 
     return r->state != TD_RENDER_QUOTED
-           || (len > 0 && (strncmp(p + 2 + len, "}}", 2) == 0
-                           || strncmp(p + 2 + len, "[]}}", 4) == 0));
-}
-
-
-/* One line, up to end; -1 with err. */
-static int
-td_render_line(td_render_t *r, const char *p, const char *end)
-{
-    size_t  n;
-
-    while (p < end) {
-        if (td_render_is_place(r, p)) {
-            p = td_render_place(r, p + 2);
-            if (p == NULL) {
-                return -1;
-            }
-            continue;
-        }
-
-        n = td_render_step(r, p);
-        tg_text_add(r->out, p, n);
-        p += n;
-    }
-
-    return 0;
-}
-
-
-/* A line as often as it is to be there; every copy begins as the first did. */
-static int
-td_render_copies(td_render_t *r, const char *p, const char *end)
-{
-    size_t       len;
-    td_render_t  before;
-
-    before = *r;
-    len = r->out->len;
-
-    do {
-        r->state = before.state;
-        r->quote = before.quote;
-        r->words = before.words;
-
-        if (td_render_line(r, p, end) != 0) {
-            return -1;
-        }
-
-        if (r->absent) {
-            *r = before;
-            r->out->len = len;
-            return 0;
-        }
-
-    } while (++r->nth < r->copies);
-
-    r->nth = 0;
-    r->copies = 0;
-
-    return 0;
+           || (len > 0 && strncmp(p + 2 + len, "}}", 2) == 0);
 }
 
 
@@ -522,29 +442,25 @@ int
 td_render(tg_text_t *out, const char *template,
     const td_render_values_t *values, tg_error_t *err)
 {
-    const char   *p, *end;
-    td_render_t   r;
+    size_t       n;
+    const char  *p;
+    td_render_t  r = { out, values, err, TD_RENDER_BETWEEN, 0, 0 };
 
     memset(err, 0, sizeof(tg_error_t));
-    memset(&r, 0, sizeof(r));
-    r.out = out;
-    r.values = values;
-    r.err = err;
-    r.state = TD_RENDER_BETWEEN;
+    p = template;
 
-    for (p = template; *p != '\0'; p = end) {
-        /* with a backslash before it, a newline is no end */
-        for (end = p; *end != '\0'; ) {
-            end += strcspn(end, "\n");
-            end += *end == '\n';
-            if (end - p < 2 || end[-1] != '\n' || end[-2] != '\\') {
-                break;
+    while (*p != '\0') {
+        if (td_render_is_place(&r, p)) {
+            p = td_render_place(&r, p + 2);
+            if (p == NULL) {
+                return -1;
             }
+            continue;
         }
 
-        if (td_render_copies(&r, p, end) != 0) {
-            return -1;
-        }
+        n = td_render_step(&r, p);
+        tg_text_add(out, p, n);
+        p += n;
     }
 
     if ((r.state != TD_RENDER_BETWEEN && r.state != TD_RENDER_COMMENT)

@@ -11,12 +11,10 @@
  *   integer  its digits         number  digits with a point
  *   boolean  on or off          array   one argument for each of its items
  *
- * {{name[]}} stands for one item of an array, and its line is there for each.  A
- * line with a parameter that is absent or an empty array is left out.
- *
  * A string with control characters, or that is not UTF-8, is refused, and so is
- * one with "$", in which nginx would look for variables, unless "variables" of the
- * property in the schema is true, or an array that names the variable.
+ * one with "$", in which nginx would look for variables, unless the property of
+ * the schema says "variables": true; "variable_names" may list those that it may
+ * be.
  *
  * A place {{@name}} stands where a directive may begin, for text that was made
  * here already: the caller gives it as a block.
@@ -30,9 +28,9 @@
 #include "tg_error.h"
 #include "tg_text.h"
 
-/* nginx reads no argument that is longer than its buffer of 4096 bytes; with
- * many quotes in it nginx -t may refuse a shorter one. */
-#define TD_RENDER_MAX_STRING  4000
+/* nginx reads no argument that is longer than its buffer of 4096 bytes, in which
+ * each byte may have got a backslash. */
+#define TD_RENDER_MAX_STRING  2000
 
 typedef struct {
     const char  *name;
@@ -52,9 +50,9 @@ typedef struct {
 int td_render(tg_text_t *out, const char *template,
     const td_render_values_t *values, tg_error_t *err);
 
-/* Adds one quoted argument; the same rules as for a string parameter.  variables:
- * as in the schema, or NULL. */
+/* Adds one quoted argument; the same rules as for a string parameter.  property: of
+ * the schema, or NULL. */
 int td_render_string(tg_text_t *out, const char *s, size_t len,
-    const json_t *variables, tg_error_t *err);
+    const json_t *property, tg_error_t *err);
 
 #endif /* TD_RENDER_H */

@@ -82,8 +82,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                         json_stringn_nocheck((const char *) data + 1, size - 1));
     schema = json_loads(data[0] & 1
                         ? "{\"properties\":{\"v\":{\"variables\":true}}}"
-                        : "{\"properties\":{\"v\":{\"variables\":[\"a\"]}}}", 0,
-                        NULL);
+                        : "{\"properties\":{\"v\":{\"variables\":true,"
+                          "\"variable_names\":[\"a\"]}}}", 0, NULL);
 
     render(fixed, parameters, schema, (const char *) data + 1, size - 1);
 
