@@ -176,28 +176,54 @@ td_instance_ask(td_instance_t *i, int statement,
 }
 
 
-/* The last lines of what a program has said, as one line's worth of text. */
+/* What a line of nginx's log says, without time, level and process, which are
+ * others with each attempt; NULL: nothing of interest. */
+static const char *
+td_instance_gist(const char *line)
+{
+    const char  *p;
+
+    if (strncmp(line, "nginx: configuration file ", 26) == 0) {
+        return NULL;
+    }
+
+    p = strncmp(line, "nginx: [", 8) == 0 ? line + 7
+        : strspn(line, "0123456789/") == 10 ? strchr(line, '[') : NULL;
+    p = p != NULL ? strstr(p, "] ") : NULL;
+
+    if (p == NULL) {
+        return line;
+    }
+
+    p += 2;
+
+    return p[strspn(p, "0123456789#")] == ':' ? strchr(p, ':') + 2 : p;
+}
+
+
 void
 td_instance_output(td_instance_t *i, const char *file, char *text, size_t size)
 {
-    char    *output, *p;
-    size_t   len;
+    char        *output, *line, *save;
+    size_t       len;
+    const char  *gist;
 
+    len = 0;
+    text[0] = '\0';
     output = td_prefix_read(i->path, file, TD_INSTANCE_OUTPUT);
-    p = output != NULL ? output : "";
-    len = strlen(p);
 
-    while (len > 0 && p[len - 1] == '\n') {
-        len--;
+    for (line = output != NULL ? strtok_r(output, "\n", &save) : NULL;
+         line != NULL;
+         line = strtok_r(NULL, "\n", &save))
+    {
+        gist = td_instance_gist(line);
+
+        if (gist != NULL && len < size) {
+            len += (size_t) snprintf(text + len, size - len, "%s%s",
+                                     len > 0 ? "\n" : "", gist);
+        }
     }
 
-    if (len > size - 1) {
-        p += len - (size - 1);
-        len = size - 1;
-    }
-
-    memcpy(text, p, len);
-    text[len] = '\0';
     free(output);
 }
 

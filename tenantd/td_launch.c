@@ -479,7 +479,8 @@ td_instance_stillborn(td_instance_t *i, int status)
         return;
     }
 
-    if (strstr(message, "[emerg]") != NULL) {
+    /* it says why, and ends by itself, when it is the configuration */
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 1 && message[0] != '\0') {
         td_instance_condition(i, TD_CONDITION_CONFIG_ACCEPTED, 0,
                               "ConfigRefused", message);
         td_instance_fail(i, "ConfigRefused", "%s", message);

@@ -99,7 +99,7 @@ void td_instance_ask(td_instance_t *i, int statement,
     void (*done)(td_job_t *job, td_job_outcome_e outcome,
         const PGresult *error));
 
-/* The last of what a program has said in a file. */
+/* What nginx has said in a file, of late. */
 void td_instance_output(td_instance_t *i, const char *file, char *text,
     size_t size);
 void td_instance_save(td_instance_t *i);

@@ -209,7 +209,12 @@ td_instance_roll(td_instance_t *i)
     snprintf(message, sizeof(message), "generation %lld is checked",
              (long long) i->work.generation);
     td_instance_go(i, TD_STATE_CHECKING, message);
-    td_instance_tell(i, 0, 0, "Checking", message);
+
+    /* one more attempt at what was refused is no news */
+    if (i->work.generation != i->refused) {
+        td_instance_tell(i, 0, 0, "Checking", message);
+    }
+
     td_instance_arm(i, td_instance_config(i)->provisioner.start_timeout);
 }
 

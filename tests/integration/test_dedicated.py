@@ -6,13 +6,15 @@ import pathlib
 import pwd
 import re
 import signal
+import socket
+import threading
 import time
 
 import pytest
 
 from support import process, wire
-from support.platform import Platform, Tenant, route, upstream
-from support.poll import holds, until
+from support.platform import Platform, Tenant, route
+from support.poll import until
 from support.tenantd import Tenantd
 
 MODULES = process.MODULE.parent
@@ -143,15 +145,381 @@ def platform(database, backend):
 KEYED = {"routes": [route(auth="required")]}
 
 
+class Load(threading.Thread):
+    """Requests one after the other, each on a connection of its own or, kept, on
+    one that is opened anew when the server closes it between two requests."""
+
+    def __init__(self, instance, kept=False):
+        super().__init__(daemon=True)
+        self.address, self.headers = instance.address, instance.tenant.headers(key=instance.tenant.key)
+        self.kept = kept
+        self.done = threading.Event()
+        self.count, self.failed = 0, []
+        self.start()
+
+    def run(self):
+        connection = None
+        while not self.done.is_set():
+            try:
+                connection = connection if self.kept and connection else wire.Connection(self.address, 15)
+                response = connection.request("GET", "/load", self.headers)
+                self.count += 1
+                if response.status != 200:
+                    self.failed.append(response)
+                if not self.kept or response.headers.get("connection") == "close":
+                    connection.close()
+                    connection = None
+            except (OSError, wire.Closed) as error:
+                # a kept connection may be closed while it is idle (RFC 9112, 9.3.1)
+                if not (self.kept and isinstance(error, (wire.Closed, ConnectionResetError)) and self.count):
+                    self.failed.append(error)
+                connection = None
+
+    def stop(self):
+        self.done.set()
+        self.join(20)
+        assert self.count > 0
+        assert not self.failed, (len(self.failed), self.count, self.failed[:3])
+
+
+@pytest.fixture(scope="module")
+def acme(platform):
+    """A tenant with a gateway that is ready."""
+    instance = platform.dedicated(**KEYED)
+    instance.settled()
+    return instance
+
+
+# Creation
+
 def test_first_request(platform):
     begin = time.monotonic()
     instance = platform.dedicated(**KEYED)
     instance.serves()
-    took = time.monotonic() - begin
-    print(f"POST to the first authenticated 200: {took * 1000:.0f} ms")
+    print(f"POST to the first authenticated 200: {(time.monotonic() - begin) * 1000:.0f} ms")
     row = instance.settled()
     assert row["pid"] in instance.processes
     assert instance.condition("Ready")["status"] == "True"
     assert instance.condition("ConfigAccepted")["status"] == "True"
     assert instance.get().status == 401
     assert instance.get(headers=[("Host", "other.example.com")]).status == 404
+
+
+def test_everything_is_in_the_prefix(acme):
+    kinds = {path.name for path in acme.prefix.iterdir()}
+    assert kinds >= {"nginx.conf", "token", "lock", "instance.json", "admin.sock", "logs", "data", "tmp"}
+    assert (acme.prefix / "token").stat().st_mode & 0o077 == 0
+    assert acme.prefix.stat().st_mode & 0o007 == 0
+    admin = str(acme.prefix / "admin.sock")
+    ready = wire.request(admin, "GET", "/readyz", {"Host": "localhost"})
+    assert (ready.status, ready.json()["state"]) == (200, "live")
+    generation = wire.request(admin, "GET", "/generation", {"Host": "localhost"}).text
+    assert int(generation) == acme.row["generation"]
+    assert "tiergate_zone_tenants 1" in wire.request(admin, "GET", "/metrics", {"Host": "localhost"}).text
+    environment = pathlib.Path(f"/proc/{acme.row['pid']}/environ").read_bytes()
+    assert b"TIERGATE" not in environment and b"PG" not in environment
+
+
+def test_many_at_once(platform):
+    begin = time.monotonic()
+    instances = [platform.dedicated(**KEYED) for _ in range(12)]
+    posted = time.monotonic()
+    for instance in instances:
+        instance.serves(30)
+    print(f"{len(instances)} at once: posted in {posted - begin:.2f} s, all serve after {time.monotonic() - begin:.2f} s")
+    assert len({instance.row["port"] for instance in instances}) == len(instances)
+    for instance in instances:
+        instance.settled()
+        platform.rest.call("DELETE", instance.tenant.path)
+    for instance in instances:
+        until(lambda: instance.row is None and not instance.prefix.exists(), f"{instance.name} to be gone")
+
+
+# Changes
+
+def allow(platform, name, **parts):
+    columns = ["name", *parts]
+    platform.database.execute(
+        f"INSERT INTO tiergate.plugins ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})",
+        [name, *parts.values()])
+
+
+def set_plugin(platform, instance, name, parameters="{}"):
+    status, output = platform.database.psql(
+        f"SELECT tiergate.set_plugin('{instance.tenant.name}', '{name}', $json${parameters}$json$)")
+    assert status == 0, output
+
+
+def test_roll_without_failed_requests(platform, acme):
+    allow(platform, "banner", location="add_header X-Banner {{text}} always;",
+          schema='{"type": "object", "additionalProperties": false,'
+                 ' "properties": {"text": {"type": "string", "default": "hello"}}}')
+    master = acme.row["pid"]
+    loads = [Load(acme), Load(acme), Load(acme, kept=True)]
+    for text in ["one", "two", 'three "3" \\\\']:
+        set_plugin(platform, acme, "banner", '{"text": "%s"}' % text.replace('"', '\\"'))
+        row = acme.settled()
+        assert acme.get(key=acme.tenant.key).headers["x-banner"] == text.replace("\\\\", "\\")
+    for load in loads:
+        load.stop()
+    assert row["pid"] == master and row["restarts"] == 0
+
+
+def test_refused_configuration(platform, acme):
+    allow(platform, "broken", location="no_such_directive on;")
+    before = acme.settled()
+    set_plugin(platform, acme, "broken")
+    refused = until(lambda: (lambda c: c if c["status"] == "False" else None)(acme.condition("ConfigAccepted")),
+                    lambda: f"the refusal: {acme.row}")
+    assert refused["reason"] == "ConfigRefused" and 'unknown directive "no_such_directive"' in refused["message"]
+    row = acme.row
+    assert row["pid"] == before["pid"] and row["observed_generation"] == before["generation"]
+    assert acme.get(key=acme.tenant.key).status == 200
+    assert "no_such_directive" not in (acme.prefix / "nginx.conf").read_text()
+    platform.psql(f"SELECT tiergate.drop_plugin('{acme.tenant.name}', 'broken')")
+    acme.settled()
+    assert acme.condition("ConfigAccepted")["status"] == "True"
+
+
+EVIL = ['x"; return 500; #', "\\", 'a\\"', "'; return 500; '", "} } server { listen 1; }", "{", "}", ";", "#",
+        "include /etc/passwd;", "\\n", "{{text}}", "{{@main}}", '"', "a b", "\u00e9\u4e16"]
+
+
+def test_parameters_do_not_break_out(platform, acme):
+    """nginx itself says what it has read."""
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in EVIL]
+    for text, written in zip(EVIL, quoted):
+        set_plugin(platform, acme, "banner", '{"text": "%s"}' % written)
+        acme.settled()
+        response = acme.get(key=acme.tenant.key)
+        assert response.status == 200, (text, response)
+        assert response.headers["x-banner"].encode("latin-1").decode() == text
+    platform.psql(f"SELECT tiergate.drop_plugin('{acme.tenant.name}', 'banner')")
+    acme.settled()
+
+
+def test_restart_by_an_operator(platform, acme):
+    before = acme.row["pid"]
+    platform.psql(f"SELECT tiergate.restart_gateway('{acme.tenant.name}')")
+    until(lambda: acme.row["pid"] not in (before, None) and acme.row["phase"] == "ready", lambda: f"{acme.row}")
+    acme.serves()
+
+
+# Faults
+
+def test_crash_of_the_master(acme):
+    before = acme.settled()
+    workers = process.children(before["pid"])
+    os.kill(before["pid"], signal.SIGKILL)
+    row = until(lambda: acme.row["restarts"] == before["restarts"] + 1 and acme.row["phase"] == "ready" and acme.row,
+                lambda: f"the restart: {acme.row}")
+    assert row["pid"] != before["pid"]
+    acme.serves()
+    assert not [pid for pid in workers if process.alive(pid)]
+
+
+def test_crash_loop(platform, acme):
+    for _ in range(5):
+        row = acme.phase("ready")
+        os.kill(row["pid"], signal.SIGKILL)
+        until(lambda: acme.row["restarts"] > row["restarts"], lambda: f"the restart: {acme.row}")
+    until(lambda: acme.condition("CrashLooping")["status"] == "True", lambda: f"{acme.row}")
+    acme.serves()
+    events = platform.rest.call("GET", f"/v1/gateways/{acme.name}/events")["items"]
+    assert any("signal 9" in event["message"] for event in events)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_adoption(platform, acme, how):
+    """tenantd goes and comes back: nobody notices."""
+    before = acme.phase("ready")
+    load = Load(acme)
+    platform.tenantd.stop(how)
+    at = load.count
+    until(lambda: load.count > at + 20, "requests without tenantd")
+    platform.tenantd.start()
+    platform.tenantd.log.wait(rf"{acme.name}: adopted -> ready", platform.tenantd.log.text.rindex("is up"))
+    load.stop()
+    set_plugin(platform, acme, "gzip", '{"level": 3}')
+    acme.settled()
+    assert acme.row["pid"] == before["pid"]
+    platform.psql(f"SELECT tiergate.drop_plugin('{acme.tenant.name}', 'gzip')")
+    acme.settled()
+
+
+def test_crash_while_tenantd_is_away(platform, acme):
+    before = acme.phase("ready")
+    platform.tenantd.stop(signal.SIGKILL)
+    os.kill(before["pid"], signal.SIGKILL)
+    platform.tenantd.start()
+    until(lambda: acme.row["pid"] not in (before["pid"], None) and acme.row["phase"] == "ready", lambda: f"{acme.row}")
+    acme.serves()
+
+
+def test_a_recycled_pid_is_left_alone(platform, acme):
+    """instance.json names a pid that is somebody else's by now."""
+    before = acme.phase("ready")
+    platform.tenantd.stop(signal.SIGKILL)
+    os.kill(before["pid"], signal.SIGKILL)
+    stranger = process.start(["tail", "-f", "/dev/null"], acme.prefix.parent / "stranger.log")
+    record = acme.prefix / "instance.json"
+    record.write_text(re.sub(r'"pid":\d+', f'"pid":{stranger.pid}', record.read_text()))
+    platform.tenantd.start()
+    until(lambda: acme.row["pid"] not in (before["pid"], None) and acme.row["phase"] == "ready", lambda: f"{acme.row}")
+    assert acme.row["pid"] != stranger.pid and stranger.poll() is None
+    process.stop(stranger)
+    acme.serves()
+
+
+STATES = ["-> token", "-> starting", "-> checking", "-> reloading", "-> draining", "-> removing"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_killed_in_each_state(platform, state):
+    """kill -9 as soon as tenantd says that it has come there; another life goes on."""
+    tenantd = platform.tenantd
+    killed = threading.Event()
+
+    def watch(mark):
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not killed.is_set():
+            if state in tenantd.log.since(mark):
+                tenantd.process.kill()
+                killed.set()
+
+    watcher = threading.Thread(target=watch, args=[tenantd.log.mark()], daemon=True)
+    watcher.start()
+    instance = platform.dedicated(**KEYED)
+    if state in STATES[2:]:
+        instance.settled()
+    if state in STATES[2:4]:
+        set_plugin(platform, instance, "gzip", '{"level": 2}')
+    if state in STATES[4:]:
+        platform.rest.call("DELETE", instance.tenant.path)
+    watcher.join(20)
+    assert killed.is_set()
+    tenantd.process.wait(10)
+    tenantd.start()
+    if state not in STATES[4:]:
+        instance.settled()
+        instance.serves()
+        assert len([pid for pid in instance.processes if process.children(pid)]) == 1
+        platform.rest.call("DELETE", instance.tenant.path)
+    until(lambda: instance.row is None and not instance.prefix.exists(), lambda: f"{instance.row}")
+    assert not instance.processes
+
+
+def test_port_taken(platform):
+    """By a program that the registry knows nothing of."""
+    platform.tenantd.stop()
+    platform.psql("INSERT INTO tiergate.tenants (name, tier) VALUES ('offline', 'dedicated')")
+    platform.database.execute(
+        "SELECT tiergate.instances_claim('n1', 'process', 1, 21000, 28999, '127.0.0.1')")
+    instance = Instance(platform, Tenant(platform, "offline", {"hosts": [], "keys": []}))
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port = platform.database.one("SELECT port FROM tiergate.instances WHERE name = %s", [instance.name])
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        platform.tenantd.start()
+        row = instance.settled()
+        assert row["port"] != port
+        assert instance.get(headers=[("Host", "offline.example.com")]).status == 404
+    platform.rest.call("DELETE", instance.tenant.path)
+
+
+# The end
+
+def test_delete_leaves_nothing(platform):
+    instance = platform.dedicated(**KEYED)
+    row = instance.settled()
+    instance.serves()
+    processes = instance.processes
+    cgroups = list(pathlib.Path("/sys/fs/cgroup").glob(f"**/{instance.name}"))
+    assert len(processes) >= 2
+    platform.rest.call("DELETE", instance.tenant.path)
+    until(lambda: instance.row is None, lambda: f"{instance.row}")
+    assert not instance.prefix.exists()
+    assert not any(process.alive(pid) for pid in processes)
+    assert not any(path.exists() for path in cgroups)
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", row["port"]))
+    for table, column in [("api_tokens", "gateway"), ("gateways", "name"), ("instances", "name"),
+                          ("quota_usage", "gateway")]:
+        assert platform.database.one(f"SELECT count(*) FROM tiergate.{table} WHERE {column} = %s",
+                                     [instance.name]) == 0, table
+
+
+def test_drain_lets_requests_finish(platform, backend):
+    instance = platform.dedicated(**KEYED)
+    instance.serves()
+    answers = []
+    slow = threading.Thread(target=lambda: answers.append(
+        instance.get(headers=[("X-Do", "delay=1.5")], key=instance.tenant.key)))
+    slow.start()
+    until(lambda: backend.inside, "the request to be inside")
+    platform.psql(f"SELECT tiergate.set_tier('{instance.tenant.name}', 'vcluster')")
+    slow.join(20)
+    assert answers and answers[0].status == 200
+
+
+# Isolation
+
+def memory(pid):
+    """Everything that a process has in memory."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in maps:
+            span, rights = line.split()[:2]
+            if "r" not in rights or "[v" in line:
+                continue
+            begin, end = (int(part, 16) for part in span.split("-"))
+            try:
+                mem.seek(begin)
+                yield mem.read(end - begin)
+            except (OSError, ValueError):
+                pass
+
+
+def test_isolation(platform, acme):
+    """Nothing of another tenant is sent to the gateway, or is in its memory."""
+    marker, own = "q7zXother-tenants-secret", "q7zXmine"
+    other = platform.dedicated(display_name=marker, labels={"secret": marker},
+                               hosts=[f"{marker.lower()}.example.com"], **KEYED)
+    shared = platform.onboard(display_name=marker, labels={"secret": marker}, wait=False)
+    platform.rest.call("PATCH", acme.tenant.path, {"labels": {"secret": own}, "display_name": own})
+    other.settled()
+    revision = platform.database.revision()
+    until(lambda: platform.rest.call("GET", f"/v1/gateways/{acme.name}")["observedRevision"] >= revision,
+          "the gateway to have the revision")
+
+    token = (acme.prefix / "token").read_text()
+    sent = wire.Connection(platform.tenantd.socket, 15)
+    sent.send(wire.compose("GET", f"/v1/watch?for={acme.name}&since=0",
+                           [("Host", "localhost"), ("Authorization", f"Bearer {token}")]))
+    assert sent.head()[0] == 200
+    seen = b""
+    for chunk in sent.chunks():
+        seen += chunk
+        if b'"complete":true' in seen:
+            break
+    sent.close()
+    assert acme.tenant.name.encode() in seen
+    # nor by another's name
+    refused = wire.request(platform.tenantd.socket, "GET", f"/v1/watch?for={other.name}&since=0",
+                           {"Host": "localhost", "Authorization": f"Bearer {token}"})
+    assert refused.status == 403
+
+    names = [marker.encode(), marker.lower().encode(), other.tenant.key.encode(),
+             f"{other.tenant.name}.example".encode(), shared.host.encode()]
+    for text in names:
+        assert text not in seen
+    for file in acme.prefix.glob("data/*"):
+        content = file.read_bytes()
+        assert not any(text in content for text in names), file
+    found_own = False
+    for pid in acme.processes:
+        for piece in memory(pid):
+            assert not any(text in piece for text in names), pid
+            found_own = found_own or acme.tenant.host.encode() in piece
+    assert found_own
