@@ -12,6 +12,7 @@ import threading
 import time
 
 import backend
+import dedicated
 from stack import Stack, until
 from tokens import Issuer
 
@@ -134,6 +135,22 @@ def suspend(stack, host, key):
     show(stack, "shop, unharmed", SHOP, "/status")
 
 
+def own_gateways(stack, port, issuers, shop_key):
+    """Two dedicated tenants beside each other, then shop gets a gateway of its own, under load."""
+    gateways = []
+    for name, host, plugin, parameters in (("corp", dedicated.CORP, "gzip", {"level": 5}),
+                                           ("lab", dedicated.LAB, "security-headers", {})):
+        gateway, key = dedicated.onboard(stack, say, tenant_body(name, host, port, issuers[name]), host)
+        gateways.append(gateway)
+        dedicated.choose_plugin(stack, gateway, plugin, parameters)
+    dedicated.processes(stack, say, gateways)
+
+    title("Promoted to the dedicated tier under load, with a WebSocket open")
+    websocket = open_websocket(stack, SHOP, shop_key)
+    dedicated.promote(stack, say, "shop", SHOP, shop_key, websocket)
+    websocket.close()
+
+
 def usage(stack):
     """The usage is reported each second: waits until the last request above is in."""
     query = "SELECT coalesce(sum(requests), 0) FROM tiergate.usage WHERE tenant = 'bank'"
@@ -145,7 +162,7 @@ def usage(stack):
 
 def main_job(stack):
     port = backend.start()
-    issuers = {name: Issuer(f"{stack.dir}/{name}.pem", f"https://id.{name}.example") for name in ("shop", "bank")}
+    issuers = {name: Issuer(f"{stack.dir}/{name}.pem", f"https://id.{name}.example") for name in ("shop", "bank", "corp", "lab")}
 
     title("Two entry-tier tenants, onboarded over REST")
     shop_key = onboard(stack, "shop", SHOP, port, issuers["shop"])
@@ -175,6 +192,9 @@ def main_job(stack):
     title("Suspended, with a WebSocket open")
     suspend(stack, BANK, bank_key)
 
+    title("Two dedicated tenants, each with a gateway and a plugin set of its own")
+    own_gateways(stack, port, issuers, shop_key)
+
     title("Usage, from psql")
     usage(stack)
 
@@ -203,6 +223,7 @@ def main():
     except KeyboardInterrupt:
         pass
     finally:
+        dedicated.retire(stack)
         stack.stop()
 
 

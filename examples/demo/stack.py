@@ -105,7 +105,8 @@ class Stack:
     def write_config(self):
         here = os.path.dirname(os.path.realpath(__file__))
         values = {"DIR": self.dir, "SOCKET": self.socket, "DATABASE": self.database, "PORT": str(self.port),
-                  "ADMIN_PORT": str(self.admin_port), "ROOT": ROOT,
+                  "ADMIN_PORT": str(self.admin_port), "ROOT": ROOT, "BUILD": BUILD, "NGINX": NGINX,
+                  "OWNER": pwd.getpwuid(os.getuid()).pw_name,
                   "USER": f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}",
                   "MODULE": f"{BUILD}/modules/ngx_http_tenant_module.so"}
         for name in ("tenantd.ini", "nginx.conf"):
