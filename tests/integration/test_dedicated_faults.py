@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Dedicated gateways when something is missing, full, taken or away."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+
+import psycopg
+import pytest
+
+from support import process, wire
+from support.poll import until
+from support.tenantd import Tenantd
+from test_dedicated import KEYED, Dedicated, Load, provisioner
+
+
+@pytest.fixture
+def make(database, backend):
+    """Makes platforms whose tenantd runs gateways."""
+    made = []
+
+    def make(**more):
+        made.append(Dedicated(database, backend, process.folder("dedicated"), **more))
+        return made[-1]
+    yield make
+    for platform in made:
+        for name, in platform.database.execute("SELECT name FROM tiergate.tenants WHERE tier = 'dedicated'"):
+            platform.rest.call("DELETE", f"/v1/tenants/{name}")
+        until(lambda: not platform.database.one("SELECT count(*) FROM tiergate.instances"),
+              lambda: platform.tenantd.log.text[-3000:], 30)
+        platform.stop()
+    for platform in made:
+        assert not platform.problems(), "\n".join(platform.problems())
+
+
+@contextlib.contextmanager
+def away(database):
+    """The registry takes no connections."""
+    name = database.name
+    database.close()
+    with psycopg.connect(database.server.conninfo, autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+
+def failed(instance, reason):
+    return until(lambda: instance.row["phase"] == "failed" and instance.row["reason"] == reason and instance.row,
+                 lambda: f"{reason}: {instance.row}")
+
+
+def test_nginx_is_missing(make, tmp_path):
+    platform = make(nginx=tmp_path / "nginx")
+    instance = platform.dedicated(**KEYED)
+    row = failed(instance, "CannotStart")
+    assert "nginx" in row["message"] and row["attempts"] >= 1
+    assert instance.condition("Ready")["status"] == "False"
+    (tmp_path / "nginx").symlink_to(process.NGINX)
+    instance.settled()
+    instance.serves()
+
+
+def test_module_is_missing(make):
+    """nginx starts, and says what is wrong."""
+    platform = make()
+    platform.psql("""SELECT tiergate.allow_plugin('ghost', modules => '{ngx_http_ghost_module.so}')""")
+    platform.psql("INSERT INTO tiergate.tier_plugins (tier, plugin) VALUES ('dedicated', 'ghost')")
+    instance = platform.dedicated(**KEYED)
+    row = failed(instance, "ConfigRefused")
+    assert "ngx_http_ghost_module.so" in row["message"]
+    assert instance.condition("ConfigAccepted")["status"] == "False"
+    platform.psql("DELETE FROM tiergate.tier_plugins WHERE plugin = 'ghost'")
+    instance.settled()
+    assert instance.condition("ConfigAccepted")["status"] == "True"
+
+
+def test_prefix_cannot_be_made(make):
+    platform = make()
+    platform.instances.write_text("in the way")
+    instance = platform.dedicated(**KEYED)
+    row = failed(instance, "PrefixUnwritable")
+    assert str(platform.instances) in row["message"]
+    platform.instances.unlink()
+    instance.settled()
+    instance.serves()
+
+
+def test_disk_full(make):
+    platform = make()
+    platform.instances.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=755", "tmpfs", platform.instances],
+                      stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        instance = platform.dedicated(**KEYED)
+        row = until(lambda: instance.row["phase"] == "failed" and "No space left" in instance.row["message"]
+                    and instance.row, lambda: f"{instance.row}")
+        assert row["pid"] is None
+        subprocess.run(["mount", "-o", "remount,size=64m", platform.instances], check=True)
+        instance.settled()
+        instance.serves()
+        # full again while it runs: what runs goes on
+        (platform.instances / "filler").write_bytes(b"x")
+        with contextlib.suppress(OSError), open(platform.instances / "filler", "wb", 0) as filler:
+            while True:
+                filler.write(b"x" * 65536)
+        platform.psql(f"SELECT tiergate.set_plugin('{instance.tenant.name}', 'gzip', '{{\"level\": 2}}')")
+        until(lambda: instance.condition("ConfigAccepted")["reason"] == "PrefixUnwritable", lambda: f"{instance.row}")
+        assert instance.get(key=instance.tenant.key).status == 200
+        (platform.instances / "filler").unlink()
+        instance.settled()
+        platform.rest.call("DELETE", instance.tenant.path)
+        until(lambda: instance.row is None, lambda: f"{instance.row}")
+    finally:
+        subprocess.run(["umount", "-l", platform.instances], check=True)
+
+
+def test_registry_away_while_it_runs(make, database):
+    platform = make()
+    instance = platform.dedicated(**KEYED)
+    row = instance.settled()
+    instance.serves()
+    address = instance.address
+
+    def request():
+        try:
+            return wire.request(address, "GET", "/", instance.tenant.headers(key=instance.tenant.key)).status
+        except (OSError, wire.Closed):
+            return 0
+    with away(database):
+        os.kill(row["pid"], signal.SIGKILL)
+        until(lambda: process.children(row["pid"]) == [] and request() == 200, "the restart")
+        # nor does a new life of tenantd need it for that
+        platform.tenantd.process.kill()
+        platform.tenantd.process.wait()
+        mark = platform.tenantd.log.mark()
+        platform.tenantd.process = process.start(
+            [process.TENANTD, "serve", "--config", platform.tenantd.config], platform.tenantd.log.path)
+        platform.tenantd.log.wait(f"{instance.name}: adopted -> ready", mark)
+        master = next(pid for pid in instance.processes if process.children(pid))
+        os.kill(master, signal.SIGKILL)
+        until(lambda: not process.alive(master) and request() == 200, "the restart")
+    # what happened meanwhile is told
+    after = until(lambda: instance.row["phase"] == "ready" and instance.row["restarts"] == row["restarts"] + 2
+                  and instance.row, lambda: f"{instance.row}", 30)
+    assert after["pid"] in instance.processes
+
+
+@pytest.mark.parametrize("state", ["-> token", "-> starting", "starting -> ready", "-> checking", "-> draining"])
+def test_registry_goes_away_in_each_state(make, database, state):
+    platform = make()
+    name = f"cut-{abs(hash(state)) % 10 ** 6}"
+    if state in ("-> checking", "-> draining"):
+        instance = platform.dedicated(name, **KEYED)
+        instance.settled()
+    mark = platform.tenantd.log.mark()
+    if state == "-> checking":
+        platform.psql(f"SELECT tiergate.set_plugin('{name}', 'gzip', '{{\"level\": 2}}')")
+    elif state == "-> draining":
+        platform.rest.call("DELETE", instance.tenant.path)
+    else:
+        instance = platform.dedicated(name, **KEYED)
+    platform.tenantd.log.wait(state, mark)
+    with away(database):
+        until(lambda: "database: " in platform.tenantd.log.since(mark), "tenantd to notice")
+    if state == "-> draining":
+        until(lambda: instance.row is None, lambda: f"{instance.row}", 30)
+        assert not instance.processes
+    else:
+        instance.settled(30)
+        instance.serves()
+
+
+def test_two_tenantd_share_a_machine(make, database):
+    """One looks after an instance; when it is gone, the other does."""
+    platform = make()
+    instances = [platform.dedicated(**KEYED) for _ in range(3)]
+    for instance in instances:
+        instance.settled()
+    second = Tenantd(database, platform.path / "second", provisioner(platform.instances))
+    try:
+        for instance in instances:
+            second.log.wait(rf"{instance.name}: new -> leased")
+        instance = platform.dedicated(**KEYED)
+        instance.settled()
+        # started once, by one of the two
+        both = platform.tenantd.log.text + second.log.text
+        assert both.count(f"{instance.name}: token -> starting") == 1
+        instances.append(instance)
+        pids = {each.name: each.row["pid"] for each in instances}
+
+        load = Load(instances[0])
+        platform.tenantd.stop(signal.SIGKILL)
+        for each in instances:
+            until(lambda: f"{each.name}: adopted -> ready" in second.log.text
+                  or f"{each.name}: starting -> ready" in second.log.text, each.name)
+        load.stop()
+        assert {each.name: each.row["pid"] for each in instances} == pids
+    finally:
+        second.stop()
+        platform.tenantd.start()
+    for each in instances:
+        platform.tenantd.log.wait(rf"{each.name}: adopted -> ready", platform.tenantd.log.text.rindex("is up"))
+    assert not second.log.bad()
+
+
+def test_two_machines_share_the_work(make, database):
+    """Each takes what nobody has, and nobody takes what another has."""
+    platform = make()
+    second = Tenantd(database, platform.path / "second",
+                     provisioner(platform.path / "j", node="n2", ports="29000-29999"))
+    try:
+        instances = [platform.dedicated(**KEYED) for _ in range(6)]
+        for instance in instances:
+            instance.settled()
+        places = database.execute("SELECT name, node FROM tiergate.instances")
+        for name, node in places:
+            here, there = (platform.instances, platform.path / "j")[:: 1 if node == "n1" else -1]
+            assert (here / name).exists() and not (there / name).exists()
+        for instance in instances:
+            platform.rest.call("DELETE", instance.tenant.path)
+        until(lambda: not database.one("SELECT count(*) FROM tiergate.instances"), "all to be gone", 30)
+        assert list(platform.instances.iterdir()) == list((platform.path / "j").iterdir()) == []
+    finally:
+        second.stop()
+    assert not second.log.bad()
+
+
+def test_limits(make):
+    platform = make()
+    platform.psql("""UPDATE tiergate.tiers SET gateway = '{"limits": {"memory": 268435456, "nofile": 777}}'
+                     WHERE name = 'dedicated'""")
+    try:
+        instance = platform.dedicated(**KEYED)
+        row = instance.settled()
+        for pid in [row["pid"], *process.children(row["pid"])]:
+            limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+            assert [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open")] == [["777", "777"]]
+        enforced = instance.condition("LimitsEnforced")
+        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}"):
+            assert str(row["pid"]) in (group / "cgroup.procs").read_text().split()
+            if (group / "memory.max").exists():
+                assert (group / "memory.max").read_text() == "268435456\n"
+            else:
+                assert enforced["status"] == "False" and "memory.max" in enforced["message"]
+    finally:
+        platform.psql("UPDATE tiergate.tiers SET gateway = '{}' WHERE name = 'dedicated'")
+
+
+def test_a_row_that_is_gone(make, database):
+    """An instance of which the registry knows nothing any more is removed."""
+    platform = make()
+    instance = platform.dedicated(**KEYED)
+    instance.settled()
+    platform.tenantd.stop()
+    database.execute("DELETE FROM tiergate.instances WHERE name = %s", [instance.name])
+    platform.tenantd.start()
+    until(lambda: not instance.prefix.exists(), lambda: platform.tenantd.log.text[-2000:])
+    assert not instance.processes
+    database.execute("UPDATE tiergate.tenants SET tier = 'vcluster' WHERE name = %s", [instance.tenant.name])
+    platform.rest.call("DELETE", instance.tenant.path)
