@@ -121,7 +121,7 @@ CREATE TABLE tiergate.instances (
 ) WITH (fillfactor = 50);
 
 CREATE UNIQUE INDEX instances_node_port ON tiergate.instances (node, port) WHERE port IS NOT NULL;
-CREATE INDEX instances_unclaimed ON tiergate.instances (created_at, name) WHERE node IS NULL;
+CREATE INDEX instances_unclaimed ON tiergate.instances (tenant_id) WHERE node IS NULL;
 CREATE INDEX instances_tenant ON tiergate.instances (tenant);
 CREATE INDEX instances_lingering ON tiergate.instances (linger_until) WHERE linger_until IS NOT NULL;
 
@@ -558,7 +558,7 @@ BEGIN
     FOR i IN
         SELECT x.* FROM tiergate.instances x
          WHERE x.node IS NULL AND x.desired = 'running'
-         ORDER BY x.created_at, x.name LIMIT most
+         ORDER BY x.tenant_id LIMIT most
            FOR UPDATE SKIP LOCKED
     LOOP
         chosen := tiergate.free_port(node, first_port, last_port);
@@ -736,6 +736,7 @@ BEGIN
            SET observed_generation = 0, pid = NULL, started_at = NULL, ready_at = NULL, attempts = 0, retry_at = NULL,
                conditions = '[]'
          WHERE x.name = i.name;
+        UPDATE tiergate.gateways g SET state = 'unknown', revision = 0, boot = NULL WHERE g.name = i.name;
         PERFORM tiergate.report_instance(i, 'pending', 'WantedAgain', 'it became wanted while it was drained');
         PERFORM tiergate.notify_instances();
         RETURN false;
@@ -841,6 +842,12 @@ COMMENT ON FUNCTION tiergate.tenants_deleted() IS
 
 CREATE TRIGGER tenants_deleted AFTER DELETE ON tiergate.tenants REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION tiergate.tenants_deleted();
+
+
+-- What a driver reports is no change; what somebody wants is.
+CREATE TRIGGER instances_audit_update AFTER UPDATE OF desired, restart ON tiergate.instances
+    FOR EACH ROW WHEN ((OLD.desired, OLD.restart) IS DISTINCT FROM (NEW.desired, NEW.restart))
+    EXECUTE FUNCTION tiergate.audit_changed('tenant', 'name');
 
 
 INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES

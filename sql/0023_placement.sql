@@ -465,18 +465,20 @@ COMMENT ON FUNCTION tiergate.instance_ready(text) IS
 
 -- What gateways report of a tenant that moves
 
-CREATE FUNCTION tiergate.handover_words(t tiergate.tenants, words jsonb, most bigint)
+-- A document is one line of the watch stream, and that has a limit.
+CREATE FUNCTION tiergate.handover_words(t tiergate.tenants, present jsonb, words jsonb)
 RETURNS jsonb
 LANGUAGE sql STABLE
 AS $$
-    SELECT coalesce(jsonb_agg(w.value ORDER BY w.ordinality), '[]')
-      FROM (SELECT r.* FROM jsonb_array_elements(words) WITH ORDINALITY r
-              JOIN tiergate.quotas q ON q.id = (r.value->>'quota')::bigint AND q.tenant = t.name
-             ORDER BY r.ordinality LIMIT greatest(most, 0)) w
+    SELECT present || coalesce(jsonb_agg(w.value ORDER BY w.ordinality) FILTER (
+               WHERE w.bytes <= 1572864 - octet_length(present::text)), '[]')
+      FROM (SELECT r.*, sum(octet_length(r.value::text) + 2) OVER (ORDER BY r.ordinality) AS bytes
+              FROM jsonb_array_elements(words) WITH ORDINALITY r
+              JOIN tiergate.quotas q ON q.id = (r.value->>'quota')::bigint AND q.tenant = t.name) w
 $$;
 
-COMMENT ON FUNCTION tiergate.handover_words(tiergate.tenants, jsonb, bigint) IS
-    'Of reported counts those of the tenant''s quotas, at most so many';
+COMMENT ON FUNCTION tiergate.handover_words(tiergate.tenants, jsonb, jsonb) IS
+    'Counts with the reported ones of the tenant''s quotas behind them, as far as 1.5 MiB hold them';
 
 
 CREATE FUNCTION tiergate.handover_report(gateway text, body jsonb)
@@ -520,10 +522,9 @@ BEGIN
         RETURN;
     END IF;
 
-    -- no more than a document can carry
     UPDATE tiergate.handovers x
        SET reported = x.reported || handover_report.gateway,
-           words = x.words || tiergate.handover_words(t, body->'words', 10000 - jsonb_array_length(x.words))
+           words = tiergate.handover_words(t, x.words, coalesce(body->'words', '[]'))
      WHERE x.id = h.id
     RETURNING x.* INTO h;
     PERFORM tiergate.advance_handover(t, h);
