@@ -411,10 +411,12 @@ BEGIN
     END LOOP;
 
     open := (SELECT count(*) FROM tiergate.handovers o WHERE o.finished_at IS NULL);
-    next_ms := CASE WHEN open > 0 THEN 25
-                    ELSE (SELECT least(greatest(ceil(extract(epoch FROM min(x.linger_until) - clock_timestamp()) * 1000), 1),
-                                       86400000)
-                            FROM tiergate.instances x WHERE x.linger_until IS NOT NULL) END;
+    IF open > 0 THEN
+        next_ms := 25;
+        RETURN;
+    END IF;
+    SELECT least(greatest(ceil(extract(epoch FROM min(x.linger_until) - clock_timestamp()) * 1000), 1), 86400000) INTO next_ms
+      FROM tiergate.instances x WHERE x.linger_until IS NOT NULL HAVING count(*) > 0;
 END
 $$;
 
