@@ -58,6 +58,10 @@ const tg_metric_t  tg_metrics[TG_METRICS] = {
         "tiergate_usage_reports", TG_TYPE_COUNTER, "result",
         "Usage reports sent to tenantd: ok or failed." },
 
+    [TG_M_HANDOVERS] = {
+        "tiergate_handover_reports", TG_TYPE_COUNTER, "result",
+        "Reports of what a tenant that moves has used: ok or failed." },
+
     [TG_M_REJECTED] = {
         "tiergate_rejected_objects", TG_TYPE_GAUGE, "",
         "Objects that stay at their last good state, see the error log." },
@@ -109,6 +113,11 @@ const tg_metric_t  tg_metrics[TG_METRICS] = {
     [TG_M_ZONE_RECOVERIES] = {
         "tiergate_zone_recoveries", TG_TYPE_COUNTER, "",
         "Recoveries after a writer that was killed." },
+
+    [TG_M_ZONE_CARRIED] = {
+        "tiergate_zone_carried_counts", TG_TYPE_COUNTER, "result",
+        "Counts of other gateways that came with a tenant: added; of them capped at the "
+        "limit, or shared for want of a bucket; passed over." },
 
     [TG_M_WORKER_REQUESTS] = {
         "tiergate_worker_requests", TG_TYPE_COUNTER, "worker",

@@ -120,8 +120,9 @@ ngx_http_tenant_counts_add(ngx_http_tenant_file_t *file, uint64_t id)
 }
 
 
-void
-ngx_http_tenant_counts_save(const tg_block_t *block, const tg_quota_now_t *now)
+static void
+ngx_http_tenant_counts_record(const tg_block_t *block,
+    const tg_quota_now_t *now, ngx_uint_t empty)
 {
     ngx_uint_t                 i;
     const tg_quota_t          *quotas;
@@ -149,7 +150,7 @@ ngx_http_tenant_counts_save(const tg_block_t *block, const tg_quota_now_t *now)
 
         tg_text_str(&counts->line, "]}");
 
-        if (counts->words == 0) {
+        if (counts->words == 0 && !empty) {
             continue;
         }
 
@@ -161,6 +162,21 @@ ngx_http_tenant_counts_save(const tg_block_t *block, const tg_quota_now_t *now)
             return;
         }
     }
+}
+
+
+void
+ngx_http_tenant_counts_save(const tg_block_t *block, const tg_quota_now_t *now)
+{
+    ngx_http_tenant_counts_record(block, now, 0);
+}
+
+
+void
+ngx_http_tenant_counts_replace(const tg_block_t *block,
+    const tg_quota_now_t *now)
+{
+    ngx_http_tenant_counts_record(block, now, 1);
 }
 
 

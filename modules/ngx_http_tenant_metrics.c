@@ -197,6 +197,11 @@ ngx_http_tenant_metrics_sync(tg_exposition_t *e, tg_zone_t *zone,
                             ngx_http_tenant_metrics_load(&shared->reports[i]));
     }
 
+    for (i = 0; i < 2; i++) {
+        ngx_http_tenant_metrics_label(e, TG_M_HANDOVERS, results[i],
+                          ngx_http_tenant_metrics_load(&shared->handovers[i]));
+    }
+
     ngx_http_tenant_metrics_plain(e, TG_M_REJECTED,
                              ngx_http_tenant_metrics_load(&shared->nrejected));
 
@@ -232,6 +237,15 @@ ngx_http_tenant_metrics_zone(tg_exposition_t *e, tg_zone_t *zone)
     ngx_http_tenant_metrics_plain(e, TG_M_ZONE_PUTS, stats.puts);
     ngx_http_tenant_metrics_plain(e, TG_M_ZONE_FULL, stats.full);
     ngx_http_tenant_metrics_plain(e, TG_M_ZONE_RECOVERIES, stats.recoveries);
+
+    ngx_http_tenant_metrics_label(e, TG_M_ZONE_CARRIED, "added",
+                                  stats.carried.added);
+    ngx_http_tenant_metrics_label(e, TG_M_ZONE_CARRIED, "capped",
+                                  stats.carried.capped);
+    ngx_http_tenant_metrics_label(e, TG_M_ZONE_CARRIED, "shared",
+                                  stats.carried.shared);
+    ngx_http_tenant_metrics_label(e, TG_M_ZONE_CARRIED, "passed",
+                                  stats.carried.passed);
 }
 
 

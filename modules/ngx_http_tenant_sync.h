@@ -11,6 +11,7 @@
  *     watch          the stream: connects, applies lines, resumes
  *     reject         objects that stay at their last good state
  *     ack            tells tenantd what was applied
+ *     handover       tells tenantd what a tenant that moves has used
  *     snapshot       the file that a gateway starts from without tenantd
  *     usage_module   counts requests, reports what was counted
  *     metrics        /metrics
@@ -30,6 +31,7 @@
 #define NGX_HTTP_TENANT_REJECTED  100       /* that an ack may name */
 #define NGX_HTTP_TENANT_WORKERS   64        /* with counters of their own */
 #define NGX_HTTP_TENANT_SERIES_MAX  10000   /* tenants in /metrics */
+#define NGX_HTTP_TENANT_MOVED     256       /* hand-overs that are remembered */
 
 
 typedef enum {
@@ -61,6 +63,13 @@ typedef struct {
     tg_counters_t   total;
     uint64_t        refused[NGX_HTTP_TENANT_REFUSALS];
 } ngx_http_tenant_worker_t;
+
+
+/* A hand-over that was reported, or is not waited for. */
+typedef struct {
+    uint64_t        tenant;         /* id */
+    uint64_t        id;             /* of the hand-over */
+} ngx_http_tenant_moved_t;
 
 
 /* A tenant with series of its own in /metrics. */
@@ -96,6 +105,10 @@ typedef struct {
     uint64_t        lists;
     uint64_t        acks[2];        /* ok, failed */
     uint64_t        reports[2];
+    uint64_t        handovers[2];
+
+    uint64_t        nmoved;
+    ngx_http_tenant_moved_t  moved[NGX_HTTP_TENANT_MOVED];
 
     /* the files as the leader left them, so that the next one need not read
      * them */
@@ -244,6 +257,15 @@ void ngx_http_tenant_ack_update(void);
 
 /* The stream is back: no reason to wait before the next one. */
 void ngx_http_tenant_ack_live(void);
+
+
+/* --- handover --- */
+
+void ngx_http_tenant_handover_start(void);
+void ngx_http_tenant_handover_stop(void);
+
+/* A version has been published. */
+void ngx_http_tenant_handover_put(const tg_block_t *block);
 
 
 /* --- snapshot --- */

@@ -286,6 +286,7 @@ ngx_http_tenant_sync_follow(void)
     }
 
     ngx_http_tenant_ack_start();
+    ngx_http_tenant_handover_start();
     ngx_http_tenant_watch_start();
 }
 
@@ -344,6 +345,7 @@ ngx_http_tenant_sync_stop(void)
     if (ngx_http_tenant_sync.tmcf->source) {
         ngx_http_tenant_watch_stop();
         ngx_http_tenant_ack_stop();
+        ngx_http_tenant_handover_stop();
     }
 
     ngx_http_tenant_usage_stop();

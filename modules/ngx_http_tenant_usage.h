@@ -39,6 +39,10 @@ void ngx_http_tenant_counts_last(void);
 void ngx_http_tenant_counts_save(const tg_block_t *block,
     const tg_quota_now_t *now);
 
+/* The same also where nothing is counted any more: what the file has is gone. */
+void ngx_http_tenant_counts_replace(const tg_block_t *block,
+    const tg_quota_now_t *now);
+
 /* All that was touched has been visited. */
 void ngx_http_tenant_counts_swept(void);
 

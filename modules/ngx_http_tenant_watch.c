@@ -636,6 +636,10 @@ ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
     ngx_http_tenant_counts_restore_locked(block);
     ngx_http_tenant_sync_unlock();
 
+    if (status == TG_ZONE_OK) {
+        ngx_http_tenant_handover_put(block);
+    }
+
     tg_compile_free(block);
 
     switch (status) {
