@@ -22,6 +22,11 @@ SELECT tiergate.onboard(format('{"name": "%1$s", "hosts": ["%1$s.example.com"], 
   FROM unnest('{acme,beta}'::text[]) t;
 SELECT tiergate.record_usage('g1', format('{"boot": "b", "counters": [{"tenant": "acme", "requests": 1}, {"tenant": "beta", "requests": 2}],
     "quotas": [{"id": %s, "used": 1}, {"id": %s, "used": 2}]}', min(id), max(id))::jsonb) FROM tiergate.quotas;
+SELECT tiergate.set_tier(t, 'dedicated') FROM unnest('{acme,beta}'::text[]) t;
+SELECT count(*) FROM tiergate.instances_claim('n1', 'process', 9, 20000, 20009, '127.0.0.1');
+SELECT tiergate.set_plugin(t, 'buffering') FROM unnest('{acme,beta}'::text[]) t;
+SELECT tiergate.instance_ready(name) FROM tiergate.instances;
+DELETE FROM tiergate.gateway_events WHERE reason <> 'Claimed';
 SELECT tiergate.grant_tenant_role('tap_acme', 'acme');
 SELECT tiergate.create_token('t');
 
@@ -112,6 +117,24 @@ SELECT is(as_role('tap_admin', s), 'ok', 'admin: ' || s) FROM unnest(ARRAY[
     $$ SELECT tiergate.revoke_token('t') $$,
     $$ SELECT tiergate.tenant_document('acme') $$,
     $$ UPDATE tiergate.settings SET value = 'true' WHERE name = 'jwks.allow_http' $$,
+    $$ SELECT tiergate.set_tier('acme', 'vcluster') $$,
+    $$ SELECT tiergate.create_tenant('x', tier => 'dedicated') $$,
+    $$ INSERT INTO tiergate.tenants (name, tier) VALUES ('x', 'dedicated') $$,
+    $$ SELECT tiergate.set_forwarding('acme', 'misdirect') $$,
+    $$ SELECT tiergate.restart_gateway('acme') $$,
+    $$ SELECT tiergate.set_plugin('acme', 'brotli', '{"level": 3}') $$,
+    $$ UPDATE tiergate.tenant_plugins SET enabled = false $$,
+    $$ SELECT tiergate.drop_plugin('acme', 'buffering') $$,
+    $$ SELECT tiergate.set_tier_plugin('dedicated', 'brotli') $$,
+    $$ SELECT tiergate.drop_tier_plugin('dedicated', 'gzip') $$,
+    $$ SELECT tiergate.allow_plugin('x', schema => '{"type": "object", "properties": {"a": {"type": "integer", "default": 1}}}', http => 'x {{a}};') $$,
+    $$ DELETE FROM tiergate.plugins WHERE name = 'njs' $$,
+    $$ UPDATE tiergate.tiers SET gateway = '{"workers": 2}' WHERE name = 'dedicated' $$,
+    $$ SELECT * FROM tiergate.gateway_status $$,
+    $$ SELECT * FROM tiergate.gateway_log $$,
+    $$ SELECT * FROM tiergate.instances $$,
+    $$ SELECT * FROM tiergate.handovers $$,
+    $$ SELECT * FROM tiergate.watch_list('shared-1') $$,
     $$ SELECT * FROM tiergate.audit $$,
     $$ SELECT * FROM tiergate.usage_summary $$]) s;
 SELECT is(as_role('tap_admin', s), 'denied', 'admin may not: ' || s) FROM unnest(ARRAY[
@@ -126,6 +149,15 @@ SELECT is(as_role('tap_admin', s), 'denied', 'admin may not: ' || s) FROM unnest
     $$ SELECT * FROM tiergate.idempotency_keys $$,
     $$ INSERT INTO tiergate.refusals VALUES ('x', 400, 'x', '') $$,
     $$ TRUNCATE tiergate.hosts $$,
+    $$ UPDATE tiergate.instances SET desired = 'absent' $$,
+    $$ DELETE FROM tiergate.instances $$,
+    $$ UPDATE tiergate.handovers SET words = '[]' $$,
+    $$ INSERT INTO tiergate.gateway_events (gateway, tenant, phase, reason, message) VALUES ('x', 'x', 'x', 'x', 'x') $$,
+    $$ SELECT tiergate.instance_token('dedicated-1') $$,
+    $$ SELECT * FROM tiergate.instances_claim('n', 'd', 1, 1, 2, '::1') $$,
+    $$ SELECT tiergate.place(1, 'shared') $$,
+    $$ SELECT tiergate.handover_report('x', '{}') $$,
+    $$ SELECT * FROM tiergate.handovers_advance() $$,
     $$ ALTER TABLE tiergate.hosts DISABLE TRIGGER ALL $$,
     $$ SELECT tiergate_api.list_tenants('{}', '{}', NULL) $$]) s;
 
@@ -133,6 +165,9 @@ SELECT is(as_role('tap_admin', s), 'denied', 'admin may not: ' || s) FROM unnest
 SELECT is(as_role('tap_reader', s), 'ok', 'reader: ' || s) FROM unnest(ARRAY[
     $$ SELECT * FROM tiergate.tenants $$, $$ SELECT * FROM tiergate.routes $$, $$ SELECT * FROM tiergate.quota_status $$,
     $$ SELECT * FROM tiergate.usage_by_hour $$, $$ SELECT * FROM tiergate.gateways $$, $$ SELECT * FROM tiergate.audit $$,
+    $$ SELECT * FROM tiergate.gateway_status $$, $$ SELECT * FROM tiergate.gateway_log $$, $$ SELECT * FROM tiergate.instances $$,
+    $$ SELECT * FROM tiergate.plugins $$, $$ SELECT * FROM tiergate.tenant_plugins $$, $$ SELECT * FROM tiergate.tier_plugins $$,
+    $$ SELECT * FROM tiergate.handovers $$,
     $$ SELECT id, tenant, consumer FROM tiergate.api_keys $$]) s;
 SELECT is(as_role('tap_reader', s), 'denied', 'reader may not: ' || s) FROM unnest(ARRAY[
     $$ SELECT sha256 FROM tiergate.api_keys $$, $$ SELECT token_sha256 FROM tiergate.api_tokens $$,
@@ -147,9 +182,17 @@ SELECT is(as_role('tap_daemon', s), 'ok', 'daemon: ' || s) FROM unnest(ARRAY[
     $$ SELECT tiergate.housekeeping() $$, $$ SELECT * FROM tiergate.due_jwks() $$,
     $$ SELECT * FROM tiergate.import_tenants('[{"name": "x"}]') $$,
     $$ SELECT (r).* FROM tiergate_api.create_tenant('{}', '{}', '{"name": "x"}') r $$,
-    $$ SELECT tiergate.gateway_ack('x', 'b', 1, '{"state": "live"}') $$, $$ LISTEN tiergate_changes $$]) s;
+    $$ SELECT * FROM tiergate.instances_claim('n', 'd', 1, 1, 2, '::1') $$, $$ SELECT * FROM tiergate.instances_of('n1') $$,
+    $$ SELECT tiergate.instance_observed('x', 'ready', 1, '[]', 1, 0, NULL, 0, 'a', 'b') $$, $$ SELECT tiergate.instance_ready('x') $$,
+    $$ SELECT tiergate.instance_port('x', 1, 2) $$, $$ SELECT tiergate.instance_token('x') $$, $$ SELECT tiergate.instance_removed('x') $$,
+    $$ SELECT * FROM tiergate.handovers_advance() $$, $$ SELECT * FROM tiergate.watch_view('x') $$, $$ SELECT * FROM tiergate.watch_read(0, 10) $$,
+    $$ SELECT tiergate_api.list_plugins('{}', '{}', NULL) $$, $$ SELECT tiergate_api.get_tenant_gateway('{acme}', '{}', NULL) $$,
+    $$ SELECT tiergate_api.put_tenant_plugin('{acme,gzip}', '{}', NULL) $$,
+    $$ SELECT tiergate.gateway_ack('x', 'b', 1, '{"state": "live"}') $$, $$ LISTEN tiergate_changes $$, $$ LISTEN tiergate_instances $$]) s;
 SELECT is(as_role('tap_daemon', s), 'denied', 'daemon may not: ' || s) FROM unnest(ARRAY[
     $$ SELECT * FROM tiergate.tenants $$, $$ SELECT * FROM tiergate.api_keys $$, $$ DELETE FROM tiergate.tenants $$,
+    $$ SELECT * FROM tiergate.instances $$, $$ SELECT tiergate.set_tier('acme', 'vcluster') $$, $$ SELECT tiergate.set_plugin('acme', 'gzip') $$,
+    $$ SELECT tiergate.place(1, 'shared') $$, $$ DELETE FROM tiergate.plugins $$,
     $$ SELECT tiergate.onboard('{"name": "x"}') $$, $$ UPDATE tiergate.changes SET revision = 1 $$]) s;
 
 -- a tenant's role reads what is its tenant's
@@ -157,16 +200,21 @@ SELECT is(count_as('tap_acme', t), 1::bigint, 'tenant''s role sees its own: ' ||
     'tiergate.tenants', 'tiergate.hosts', 'tiergate.issuers', 'tiergate.consumers', '(SELECT id FROM tiergate.api_keys) k',
     'tiergate.upstreams', 'tiergate.endpoints', 'tiergate.routes', 'tiergate.quotas', 'tiergate.usage',
     'tiergate.quota_usage', 'tiergate.quota_status', 'tiergate.usage_summary', 'tiergate.usage_by_hour',
-    'tiergate.usage_by_minute', 'tiergate.tenant_roles']) t;
+    'tiergate.usage_by_minute', 'tiergate.tenant_roles', 'tiergate.tenant_plugins', 'tiergate.instances', 'tiergate.gateway_log']) t;
 SELECT is(count_as('tap_acme', t || ' WHERE tenant = ''beta'''), 0::bigint, 'and nothing of another: ' || t) FROM unnest(ARRAY[
     'tiergate.hosts', 'tiergate.issuers', 'tiergate.consumers', 'tiergate.upstreams', 'tiergate.endpoints', 'tiergate.routes',
-    'tiergate.quotas', 'tiergate.usage', 'tiergate.audit', 'tiergate.quota_status']) t;
+    'tiergate.quotas', 'tiergate.usage', 'tiergate.audit', 'tiergate.quota_status', 'tiergate.tenant_plugins', 'tiergate.instances',
+    'tiergate.gateway_events', '(SELECT tenant FROM tiergate.handovers) h']) t;
+SELECT is(as_role('tap_acme', s), 'ok', 'tenant''s role may: ' || s) FROM unnest(ARRAY[
+    $$ SELECT * FROM tiergate.plugins $$, $$ SELECT * FROM tiergate.plugin_set('acme', 'dedicated') $$]) s;
 SELECT cmp_ok(count_as('tap_acme', 'tiergate.audit'), '>', 5::bigint, 'it sees its audit');
 SELECT is(as_role('tap_acme', s), 'denied', 'tenant''s role may not: ' || s) FROM unnest(ARRAY[
     $$ SELECT sha256 FROM tiergate.api_keys $$, $$ UPDATE tiergate.quotas SET requests = 1 $$, $$ DELETE FROM tiergate.hosts $$,
     $$ INSERT INTO tiergate.hosts VALUES ('z.example.com', 'acme') $$, $$ SELECT * FROM tiergate.api_tokens $$,
     $$ SELECT * FROM tiergate.settings $$, $$ SELECT * FROM tiergate.changes $$, $$ SELECT revision FROM tiergate.gateways $$,
     $$ INSERT INTO tiergate.tenant_roles VALUES ('tap_acme', 'beta') $$,
+    $$ SELECT words FROM tiergate.handovers $$, $$ UPDATE tiergate.tenant_plugins SET enabled = false $$, $$ UPDATE tiergate.instances SET desired = 'absent' $$,
+    $$ SELECT tiergate.set_plugin('acme', 'brotli') $$, $$ SELECT tiergate.set_tier('acme', 'vcluster') $$, $$ SELECT tiergate.restart_gateway('acme') $$,
     $$ SELECT tiergate.tenant_document('beta') $$, $$ SELECT * FROM tiergate.watch_list('x') $$,
     $$ SELECT tiergate.grant_tenant_role('tap_acme', 'beta') $$]) s;
 SELECT is(as_role('tap_acme', 'SELECT * FROM tiergate.usage_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')), 'denied', 'nor go round by a partition');
