@@ -258,4 +258,110 @@ SELECT is((SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.prona
               AND obj_description(p.oid, 'pg_proc') ~ '^(GET|POST|PUT|PATCH|DELETE) /v1/'
               AND pg_get_function_identity_arguments(p.oid) <> 'path text[], query jsonb, body jsonb'), 0::bigint, 'REST functions have one shape');
 
+-- dedicated gateways
+SELECT is(pg_temp.status('create_tenant', '{}', '{}', '{"name": "ded", "tier": "dedicated"}'), '201', 'POST of a dedicated tenant');
+SELECT is(b - '{id,created_at,revision,observedRevision,labels,hosts}'::text[], '{"name": "ded", "tier": "dedicated", "placement": "dedicated", "forwarding": "forward", "state": "active"}',
+          'shows where it is served') FROM pg_temp.body('get_tenant', '{ded}') b;
+SELECT 'dedicated-' || id AS ded FROM tiergate.tenants WHERE name = 'ded' \gset
+SELECT ok(pg_temp.body('get_tenant', '{ded}')->'observedRevision' ? :'ded', 'and how far its gateway is');
+SELECT is(b - '{since,created_at}'::text[], format('{"name": "%s", "kind": "dedicated", "tenant": "ded", "state": "unknown", "observedRevision": 0, "rejected": [],
+    "desired": "running", "generation": 1, "observedGeneration": 0, "phase": "pending", "reason": "Unclaimed", "message": "no tenantd has taken it yet",
+    "next": "a tenantd with a provisioner takes it", "conditions": [], "attempts": 0, "restarts": 0, "plugins": ["gzip"]}', :'ded')::jsonb, 'GET gateway of a tenant')
+  FROM pg_temp.body('get_tenant_gateway', '{ded}') b;
+SELECT is(pg_temp.body('get_gateway', ARRAY[:'ded']), pg_temp.body('get_tenant_gateway', '{ded}'), 'is that of its name');
+SELECT is(pg_temp.status('get_tenant_gateway', '{acme}'), '404 unknown-gateway', 'of a tenant that has none') WHERE EXISTS (SELECT FROM tiergate.tenants WHERE name = 'acme');
+SELECT is(pg_temp.status('get_tenant_gateway', '{nobody}'), '404 unknown-tenant', 'of an unknown tenant');
+SELECT is(pg_temp.status('put_gateway', '{dedicated-77}', '{}', '{}'), '422 reserved-name /name', 'PUT of a reserved name');
+SELECT is(pg_temp.status('put_gateway', ARRAY[:'ded'], '{}', '{"kind": "shared"}'), '409 gateway-managed', 'PUT of a gateway that tenantd runs');
+SELECT is(pg_temp.status('delete_gateway', ARRAY[:'ded']), '409 gateway-managed', 'DELETE of one');
+SELECT is(pg_temp.status('ack_gateway', '{dedicated-77}', '{}', '{"boot": "b", "revision": 1, "state": "live"}'), '422 reserved-name /name', 'ack of one that is gone');
+
+SELECT count(*) FROM tiergate.instances_claim('n1', 'process', 9, 20000, 20000, '127.0.0.1');
+SELECT tiergate.instance_ready(:'ded');
+SELECT is(b - '{since,created_at}'::text[], format('{"name": "%s", "kind": "dedicated", "tenant": "ded", "state": "unknown", "observedRevision": 0, "rejected": [],
+    "desired": "running", "generation": 1, "observedGeneration": 0, "phase": "ready", "reason": "Ready", "message": "it serves its tenant",
+    "next": "it rolls from generation 0 to 1", "attempts": 0, "restarts": 0, "plugins": ["gzip"], "node": "n1", "driver": "process",
+    "address": "127.0.0.1", "port": 20000}', :'ded')::jsonb, 'with what its driver says') FROM (SELECT pg_temp.body('get_gateway', ARRAY[:'ded']) - 'conditions') x (b);
+SELECT is(jsonb_path_query_array(pg_temp.body('list_gateway_events', ARRAY[:'ded']), '$.items[*].reason'), '["Ready", "Claimed", "Wanted"]', 'events, newest first');
+SELECT is(jsonb_path_query_array(pg_temp.body('list_gateway_events', ARRAY[:'ded'], jsonb_build_object('limit', '1', 'cursor', p->>'next')), '$.items[*].reason'), '["Claimed"]', 'page by page')
+  FROM pg_temp.body('list_gateway_events', ARRAY[:'ded'], '{"limit": "1"}') p;
+SELECT is(pg_temp.status('list_gateway_events', '{unheard-of}'), '404 unknown-gateway', 'of an unknown gateway');
+
+-- tiers change over REST
+SELECT is(pg_temp.body('create_tenant', '{}', '{}', '{"name": "mover"}')->>'placement', 'shared', 'a tenant on the shared gateways');
+SELECT is(b - '{id,created_at,revision,observedRevision,labels,hosts}'::text[], '{"name": "mover", "tier": "dedicated", "placement": "shared", "forwarding": "misdirect", "state": "active"}',
+          'PATCH tier, forwarding') FROM pg_temp.body('patch_tenant', '{mover}', '{}', '{"tier": "dedicated", "forwarding": "misdirect"}') b;
+SELECT is(pg_temp.status('patch_tenant', '{mover}', '{}', p.patch::jsonb, NULL, p.scope), p.status, p.scope || ' PATCH ' || p.patch) FROM (VALUES
+    ('{"forwarding": "drop"}', 'admin', '422 unknown-value /forwarding'), ('{"forwarding": null}', 'admin', '422 missing-field /forwarding'),
+    ('{"forwarding": 5}', 'admin', '422 wrong-type /forwarding'), ('{"placement": "dedicated"}', 'admin', '422 unknown-field /placement'),
+    ('{"tier": "gold"}', 'admin', '422 unknown-tier /tier'),
+    ('{"forwarding": "forward"}', 'tenant', '403 forbidden /forwarding'), ('{"tier": "vcluster"}', 'tenant', '403 forbidden /tier')) p (patch, scope, status);
+SELECT count(*) FROM tiergate.instances_claim('n1', 'process', 9, 20001, 20001, '127.0.0.1');
+SELECT 'dedicated-' || id AS mover FROM tiergate.tenants WHERE name = 'mover' \gset
+SELECT is(pg_temp.status('ack_gateway', '{shared-9}', '{}', '{"boot": "b", "revision": 1, "state": "live"}'), '204', 'a shared gateway lives');
+SELECT is(pg_temp.status('ack_gateway', ARRAY[:'mover'], '{}', jsonb_build_object('boot', 'b', 'revision', s.revision, 'state', 'live')), '204', 'its own acknowledges')
+  FROM tiergate.registry_state() s;
+SELECT tiergate.instance_ready(:'mover');
+SELECT is((pg_temp.body('get_tenant_gateway', '{mover}')->'handover') - '{id,started_at,step_at}'::text[], '{"direction": "promote", "step": "export", "waiting_for": ["shared-9"]}', 'the move is seen');
+SELECT is(pg_temp.body('get_tenant_gateway', '{mover}')->>'next', 'it rolls from generation 0 to 1', 'and what comes next');
+SELECT max(id) AS handover FROM tiergate.handovers \gset
+SELECT is(pg_temp.status('report_handover', '{shared-9}', '{}', jsonb_build_object('handover', :handover, 'words', '[]'::jsonb)), '204', 'POST handover');
+SELECT is(pg_temp.status('report_handover', '{shared-9}', '{}', jsonb_build_object('handover', :handover)), '410 handover-over /handover', 'when it is over');
+SELECT is(pg_temp.status('report_handover', '{shared-9}', '{}', '[]'), '422 invalid-report /handover', 'what is no report');
+SELECT is(pg_temp.body('get_tenant', '{mover}')->>'placement', 'dedicated', 'it has moved');
+SELECT is(pg_temp.body('get_tenant_gateway', '{mover}')->'handover'->>'outcome', 'complete', 'completely');
+SELECT is(pg_temp.status('report_usage', '{shared-9}', '{}', '{"boot": "b", "counters": [{"tenant": "mover", "route": "tiergate-forward", "requests": 5, "status": [0,5,0,0,0]},
+    {"tenant": "mover", "route": "", "requests": 2, "status": [0,0,0,2,0]}]}'), '204', 'usage of what was passed on');
+SELECT is((SELECT sum(requests) FROM tiergate.usage WHERE tenant = 'mover'), 2::numeric, 'is not counted twice');
+SELECT is(pg_temp.status('delete_tenant', '{mover}'), '204', 'DELETE of a dedicated tenant');
+SELECT is(pg_temp.body('get_gateway', ARRAY[:'mover'])->>'desired', 'absent', 'its gateway is to go');
+SELECT tiergate.instance_removed(:'mover');
+SELECT is(pg_temp.status('get_gateway', ARRAY[:'mover']), '404 unknown-gateway', 'and is gone');
+SELECT is(pg_temp.body('list_gateway_events', ARRAY[:'mover']) #>> '{items,0,reason}', 'Removed', 'what happened stays');
+
+-- plugins
+SELECT is(pg_temp.status('put_plugin', '{extra}', '{}', '{"description": "x", "modules": ["ngx_http_x_module.so"],
+    "schema": {"type": "object", "properties": {"size": {"type": "integer", "default": 1, "minimum": 1}}}, "snippets": {"location": "x {{size}};"}}'), '201', 'PUT plugin');
+SELECT is(pg_temp.body('get_plugin', '{extra}') - 'created_at', '{"name": "extra", "description": "x", "modules": ["ngx_http_x_module.so"],
+    "schema": {"type": "object", "properties": {"size": {"type": "integer", "default": 1, "minimum": 1}}}, "snippets": {"location": "x {{size}};"}}', 'GET plugin');
+SELECT is(pg_temp.status('put_plugin', '{extra}', '{}', pg_temp.body('get_plugin', '{extra}')), '200', 'what GET shows may be PUT');
+SELECT is(pg_temp.status('put_plugin', '{other}', '{}', pg_temp.body('get_plugin', '{extra}')), '422 name-mismatch /name', 'but not elsewhere');
+SELECT is(pg_temp.status('put_plugin', '{p}', '{}', b.body::jsonb), b.status, 'PUT plugin ' || b.body) FROM (VALUES
+    ('[]', '422 wrong-type'), ('{"module": []}', '422 unknown-field /module'), ('{"modules": "x.so"}', '422 wrong-type /modules'),
+    ('{"modules": [5]}', '422 invalid-module /modules'), ('{"schema": {"type": "array"}}', '422 invalid-schema /schema'),
+    ('{"snippets": {"events": "x"}}', '422 unknown-field /snippets/events'), ('{"snippets": {"http": 5}}', '422 wrong-type /snippets/http'),
+    ('{"snippets": {"http": "x {{a}};"}}', '422 invalid-template /snippets/http'), ('{"description": null}', '201')) b (body, status);
+SELECT is(pg_temp.status('delete_plugin', '{p}'), '204', 'DELETE plugin');
+SELECT is(pg_temp.status('get_plugin', '{p}'), '404 unknown-plugin', 'is gone');
+SELECT is(pg_temp.status('delete_plugin', '{p}'), '404 unknown-plugin', 'already');
+SELECT is(jsonb_path_query_array(pg_temp.body('list_plugins', '{}', '{"limit": "2"}'), '$.items[*].name'), '["access-log-json", "brotli"]', 'list plugins');
+
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,extra}', '{}', '{"parameters": {"size": 3}}', NULL, 'tenant'), '201', 'a tenant picks');
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,extra}', '{}', '{"parameters": {"size": 4}}', NULL, 'tenant'), '200', 'and changes its mind');
+SELECT is(pg_temp.body('get_tenant_plugin', '{ded,extra}'), '{"name": "extra", "description": "x", "source": "tenant", "enabled": true, "mandatory": false, "parameters": {"size": 4}}', 'GET');
+SELECT is(r.etag, tiergate_api.etag(tiergate.revision_of('tenant', t.id)), 'has the tenant''s revision') FROM tiergate.tenants t, pg_temp.call('get_tenant_plugin', '{ded,extra}') r WHERE t.name = 'ded';
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,extra}', '{}', '{}', '"1"'), '412 precondition-failed', 'an old ETag');
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,extra}', '{}', b.body::jsonb), b.status, 'PUT ' || b.body) FROM (VALUES
+    ('{"parameters": {"size": 0}}', '422 out-of-range /parameters/size'), ('{"parameters": {"sizes": 1}}', '422 unknown-field /parameters/sizes'),
+    ('{"parameters": [1]}', '422 wrong-type /parameters'), ('{"size": 1}', '422 unknown-field /size'), ('{"enabled": "no"}', '422 wrong-type /enabled'),
+    ('[]', '422 wrong-type')) b (body, status);
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,nothing}', '{}', '{}'), '404 unknown-plugin', 'an unknown plugin');
+SELECT is(pg_temp.status('put_tenant_plugin', '{nobody,gzip}', '{}', '{}'), '404 unknown-tenant', 'of an unknown tenant');
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,gzip}', '{}', '{"enabled": false}'), '201', 'one of the tier is turned off');
+SELECT is(jsonb_path_query_array(pg_temp.body('list_tenant_plugins', '{ded}'), '$.items[*] ? (@.enabled == true).name'), '["extra"]', 'list plugins of a tenant');
+SELECT is(pg_temp.body('get_tenant_gateway', '{ded}')->'plugins', '["extra"]', 'as its gateway has them');
+SELECT is(pg_temp.status('delete_plugin', '{extra}'), '409 plugin-in-use', 'a plugin in use stays');
+SELECT is(pg_temp.status('put_plugin', '{extra}', '{}', '{"schema": {"type": "object"}}'), '409 plugin-in-use /schema', 'as does its schema');
+SELECT is(pg_temp.status('delete_tenant_plugin', '{ded,extra}', '{}', NULL, NULL, 'tenant'), '204', 'DELETE');
+SELECT is(pg_temp.status('delete_tenant_plugin', '{ded,extra}'), '404 unknown-plugin', 'once');
+SELECT is(pg_temp.status('put_tier_plugin', '{dedicated,extra}', '{}', '{"parameters": {"size": 5}, "mandatory": true}'), '201', 'a tier''s');
+SELECT is(pg_temp.status('put_tier_plugin', '{dedicated,extra}', '{}', '{"parameters": {"size": 0}}'), '422 out-of-range /parameters/size', 'is judged, too');
+SELECT is(pg_temp.status('put_tier_plugin', '{gold,extra}'), '404 unknown-tier', 'of an unknown tier');
+SELECT is(pg_temp.status('put_tier_plugin', '{dedicated,nothing}'), '404 unknown-plugin', 'an unknown one');
+SELECT is(pg_temp.status('put_tenant_plugin', '{ded,extra}', '{}', '{}'), '409 plugin-mandatory', 'mandatory');
+SELECT is(jsonb_path_query_first(pg_temp.body('list_tiers', '{}'), '$.items[*] ? (@.name == "dedicated")') - 'description', '{"name": "dedicated", "gateway_kind": "dedicated", "gateway": {},
+    "plugins": [{"name": "extra", "parameters": {"size": 5}, "mandatory": true}, {"name": "gzip", "parameters": {}, "mandatory": false}]}', 'tiers show theirs');
+SELECT is(pg_temp.status('delete_tier_plugin', '{dedicated,extra}'), '204', 'DELETE');
+SELECT is(pg_temp.status('delete_tier_plugin', '{dedicated,extra}'), '404 unknown-plugin', 'once');
+
 SELECT * FROM finish();
