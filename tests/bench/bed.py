@@ -90,7 +90,9 @@ def write_requests(path, requests):
 class Bed:
     """PostgreSQL, tenantd, a backend, and any number of gateways."""
 
-    def __init__(self, name):
+    def __init__(self, name, more=""):
+        """more: further lines of tenantd's configuration."""
+        self.more = more
         self.dir = process.folder(f"bench-{name}")
         self.processes = measure.Processes(str(self.dir / "logs"))
         self.backend_port = measure.free_port()
@@ -106,7 +108,7 @@ class Bed:
         self.server = postgres.Server(self.dir / "postgres")
         self.database = self.server.database()
         tenantd.migrate(self.database)
-        self.tenantd = tenantd.Tenantd(self.database, self.dir / "tenantd")
+        self.tenantd = tenantd.Tenantd(self.database, self.dir / "tenantd", self.more)
         self.rest = platform.Rest(self.tenantd.socket)
 
     def backend(self):

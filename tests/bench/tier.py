@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The dedicated tier: from POST to the first answer through a gateway of one's own, what such a gateway takes when
+idle, what many of them cost tenantd, how soon a restarted tenantd has them again, and promotion under load."""
+
+import json
+import multiprocessing
+import os
+import pwd
+import re
+import signal
+import statistics
+import time
+
+import bed as beds
+import measure
+from measure import Target
+from support import platform, process, wire
+
+ALONE = 20          # one after the other
+AT_ONCE = 50
+ADOPTED = int(os.environ.get("ADOPTED", 200))
+IDLE = int(os.environ.get("IDLE", 500))
+PROMOTIONS = 5
+PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
+
+PROVISIONER = """\
+[provisioner]
+driver    = process
+directory = {directory}
+modules   = {modules}
+nginx     = {nginx}
+user      = {user}
+trusted   = 127.0.0.1/32
+"""
+
+
+def name(i):
+    return f"t{i}"
+
+
+def first_answer(bed, i):
+    """POST, then requests to the tenant's own gateway until the first authenticated 200: seconds."""
+    rest = platform.Rest(bed.tenantd.socket)
+    body = json.dumps({**beds.typical(i, bed.backend_port), "tier": "dedicated"}).encode()
+    headers = {"Content-Type": "application/json"}
+    started = time.monotonic()
+    response = rest.request("POST", "/v1/tenants", body, headers)
+    if response.status != 201:
+        raise SystemExit(f"bench: POST /v1/tenants: {response}")
+    port = None
+    while True:
+        if port is None:
+            port = rest.request("GET", f"/v1/tenants/{name(i)}/gateway").json().get("port")
+        try:
+            answer = wire.request(("127.0.0.1", port), "GET", "/orders/1",
+                                  {"Host": beds.host(i), "X-API-Key": beds.api_key(i)}, timeout=5) if port else None
+            if answer and answer.status == 200:
+                rest.close()
+                return time.monotonic() - started
+        except (OSError, wire.Closed):
+            pass
+        if time.monotonic() - started > 60:
+            raise SystemExit(f"bench: the gateway of {name(i)} did not answer within 60 s")
+        time.sleep(0.005)
+
+
+def worker(bed, i, start, out):
+    start.wait()
+    out.put(first_answer(bed, i))
+
+
+def at_once(bed, numbers):
+    """All POSTs at the same moment; seconds of each."""
+    start, out = multiprocessing.Event(), multiprocessing.Queue()
+    workers = [multiprocessing.Process(target=worker, args=(bed, i, start, out)) for i in numbers]
+    for each in workers:
+        each.start()
+    start.set()
+    found = [out.get(timeout=120) for _ in workers]
+    for each in workers:
+        each.join()
+    return found
+
+
+def ready(bed):
+    return bed.database.one("SELECT count(*) FROM tiergate.instances WHERE phase = 'ready'")
+
+
+def grow(bed, total, next_tenant):
+    """More dedicated tenants, until there are so many gateways that are ready."""
+    missing = total - bed.database.one("SELECT count(*) FROM tiergate.instances WHERE desired = 'running'")
+    lines = "\n".join(json.dumps({**beds.typical(next_tenant + n, bed.backend_port), "tier": "dedicated"})
+                      for n in range(missing)).encode()
+    response = bed.rest.request("POST", "/v1/import", lines, {"Content-Type": "application/jsonl"})
+    if response.status != 200:
+        raise SystemExit(f"bench: import: {response}")
+    deadline = time.monotonic() + 300
+    while ready(bed) < total:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: {ready(bed)} of {total} gateways became ready within 300 s")
+        time.sleep(0.1)
+    return next_tenant + missing
+
+
+def pss_kib(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M)[1])
+
+
+def memory(bed):
+    """Of master and worker of each gateway, shared pages counted in part: median, in MiB."""
+    masters = [row[0] for row in bed.database.execute("SELECT pid FROM tiergate.instances WHERE phase = 'ready'")]
+    return statistics.median(sum(pss_kib(pid) for pid in measure.descendants(master)) for master in masters) / 1024
+
+
+def idle(bed, seconds=10):
+    """CPU of tenantd and PostgreSQL while nothing is to be done, in ms per second."""
+    postmaster = int((bed.dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    watched = measure.descendants(postmaster) + [bed.tenantd.process.pid]
+    before = sum(measure.cpu_seconds(pid) for pid in watched)
+    time.sleep(seconds)
+    return (sum(measure.cpu_seconds(pid) for pid in watched if os.path.exists(f"/proc/{pid}")) - before) * 1000 / seconds
+
+
+def adoption(bed):
+    """tenantd is killed and started: until it has taken back all gateways, in s."""
+    masters = bed.database.execute("SELECT name, pid FROM tiergate.instances ORDER BY name")
+    bed.tenantd.stop(signal.SIGKILL)
+    started = time.monotonic()
+    bed.tenantd.start()
+    while True:
+        metrics = wire.request(bed.tenantd.socket, "GET", "/v1/metrics", {"Host": "localhost"}).text
+        found = re.search(r'^tiergate_instances\{phase="ready"\} (\d+)', metrics, re.M)
+        if found and int(found[1]) >= len(masters):
+            break
+        if time.monotonic() - started > 60:
+            raise SystemExit(f"bench: after 60 s tenantd has {found and found[1]} of {len(masters)} gateways")
+        time.sleep(0.01)
+    took = time.monotonic() - started
+    if bed.database.execute("SELECT name, pid FROM tiergate.instances ORDER BY name") != masters:
+        raise SystemExit("bench: some gateways were started anew")
+    return took
+
+
+def promotions(bed, first):
+    """Tenants of the shared gateway are promoted while each is under load: requests, failed."""
+    gateway = bed.gateway("shared", zone="8m")
+    requests = failed = 0
+    delays = []
+    for i in range(first, first + PROMOTIONS):
+        bed.rest.call("POST", "/v1/tenants", beds.typical(i, bed.backend_port, limit=10_000_000))
+        bed.wait(gateway)
+        keys = beds.requests_with_keys(bed.dir / f"keys-{i}.txt", [i])
+        target = Target(name(i), gateway.port, gateway.workers[0], keys)
+        out = multiprocessing.Queue()
+        load = multiprocessing.Process(target=lambda t=target: out.put(measure.wrk(t.port, t.file, t.pid, 8, 32, PACE)))
+        load.start()
+        time.sleep(2)
+        started = time.monotonic()
+        bed.database.execute("SELECT tiergate.set_tier(%s, 'dedicated')", [name(i)])
+        while bed.database.one("SELECT placement FROM tiergate.tenants WHERE name = %s", [name(i)]) != "dedicated":
+            time.sleep(0.005)
+        delays.append((time.monotonic() - started) * 1000)
+        result = out.get(timeout=60)
+        load.join()
+        requests += result.requests
+        failed += result.failed + result.refused
+    return requests, failed, delays
+
+
+def retire(bed):
+    """Deletes all tenants, and waits for the last of their gateways to go."""
+    if bed.tenantd and bed.tenantd.process.poll() is None:
+        bed.database.execute("DELETE FROM tiergate.tenants")
+        deadline = time.monotonic() + 120
+        while bed.database.one("SELECT count(*) FROM tiergate.instances"):
+            if time.monotonic() > deadline:
+                raise SystemExit("bench: gateways are left")
+            time.sleep(0.1)
+
+
+def run(_options):
+    bed = beds.Bed("tier", PROVISIONER.format(directory=process.folder("bench-instances"), modules=process.MODULE.parent,
+                                              nginx=process.NGINX, user=pwd.getpwuid(os.geteuid()).pw_name))
+    try:
+        bed.backend()
+        bed.issuer(beds.Keys())
+        alone = [first_answer(bed, i) * 1000 for i in range(ALONE)]
+        together = [s * 1000 for s in at_once(bed, range(100, 100 + AT_ONCE))]
+        measure.table("POST to the first authenticated 200, ms", ("", "p50", "p99", "max"), [
+            (what, f"{measure.percentile(found, 50):.0f}", f"{measure.percentile(found, 99):.0f}", f"{max(found):.0f}")
+            for what, found in ((f"alone ({ALONE})", alone), (f"{AT_ONCE} at once", together))])
+        requests, failed, delays = promotions(bed, 1000)
+        measure.table(f"Promotion under 2,000 requests/s, {PROMOTIONS} tenants", ("requests", "failed", "ms p50", "ms max"),
+                      [(requests, failed, f"{statistics.median(delays):.0f}", f"{max(delays):.0f}")])
+        next_tenant = grow(bed, ADOPTED, 10_000)
+        adopted = adoption(bed)
+        grow(bed, IDLE, next_tenant)
+        measure.table("Many gateways", ("what", ""), [
+            ("memory of an idle one (PSS of master and worker), MiB", f"{memory(bed):.1f}"),
+            (f"tenantd killed and restarted: {ADOPTED} adopted after, s", f"{adopted:.2f}"),
+            (f"{IDLE} with nothing to be done: CPU of tenantd and PostgreSQL, ms/s", f"{idle(bed):.1f}")])
+        retire(bed)
+    finally:
+        bed.end()
