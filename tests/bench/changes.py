@@ -118,8 +118,7 @@ def run(options):
     bed = beds.Bed("changes")
     try:
         bed.backend()
-        bed.rest.call("PUT", "/v1/issuers/bench", {"issuer": beds.ISSUER, "audiences": ["api"],
-                                                   "algorithms": ["ES256"], "jwks": {"keys": []}})
+        bed.issuer(beds.Keys())
         bed.import_tenants(range(100))
         rows, gateways = [], []
         for count in (1, 8, 32):
