@@ -242,6 +242,17 @@ COMMENT ON FUNCTION tiergate.current_db_role() IS
     'Database login, and the role it has set';
 
 
+CREATE FUNCTION tiergate.current_request_ids()
+RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$
+    SELECT nullif(current_setting('tiergate.request_ids', true), '')::jsonb
+$$;
+
+COMMENT ON FUNCTION tiergate.current_request_ids() IS
+    'Ids of the REST calls that this transaction serves, by the name of the tenant that each creates; null if it serves one call';
+
+
 CREATE FUNCTION tiergate.redact_keys(keys jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -417,7 +428,8 @@ BEGIN
                 WITH audited AS (
                     INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
                     SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
-                           (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+                           coalesce((SELECT tiergate.current_request_ids()) ->> n.tenant,
+                                    (SELECT nullif(current_setting('tiergate.request_id', true), ''))),
                            'insert', '%1$s', n.tenant, %2$s,
                            tiergate.redact('%1$s', jsonb_strip_nulls(to_jsonb(n)))
                       FROM new_rows n
@@ -474,7 +486,8 @@ BEGIN
     WITH audited AS (
         INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
         SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
-               (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+               coalesce((SELECT tiergate.current_request_ids()) ->> n.name,
+                        (SELECT nullif(current_setting('tiergate.request_id', true), ''))),
                'insert', 'tenants', n.name, n.name,
                jsonb_strip_nulls(to_jsonb(n))
           FROM new_rows n

@@ -197,6 +197,38 @@ COMMENT ON FUNCTION tiergate_api.begin_request(jsonb, text, text, jsonb, text, t
     'Opens the transaction of a REST call: resolves the credential, checks the scope, remembers who it is for the audit; returns the answer if {"key", "digest"} was answered before';
 
 
+-- Keys are claimed in one order by everybody, so that two who want the same ones
+-- do not wait for each other.
+CREATE FUNCTION tiergate_api.claim_keys(calls jsonb)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted  bigint := (SELECT count(*) FROM jsonb_array_elements(calls) c WHERE c ? 'idempotency');
+    claimed bigint;
+BEGIN
+    IF wanted = 0 THEN
+        RETURN;
+    END IF;
+
+    INSERT INTO tiergate.idempotency_keys (credential, key, digest)
+    SELECT current_setting('tiergate.actor'), c #>> '{idempotency,key}', c #>> '{idempotency,digest}'
+      FROM jsonb_array_elements(calls) c
+     WHERE c ? 'idempotency'
+     ORDER BY 2
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS claimed = ROW_COUNT;
+    IF claimed < wanted THEN
+        RAISE unique_violation USING MESSAGE = 'one of these calls was made before';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate_api.claim_keys(jsonb) IS
+    'Claims the Idempotency-Keys of [{"idempotency": {"key", "digest"}}]; fails if one of them is taken';
+
+
 CREATE FUNCTION tiergate_api.remember(idempotency jsonb, response tiergate_api.response)
 RETURNS void
 LANGUAGE sql SECURITY DEFINER
