@@ -344,8 +344,13 @@ RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    -- only who owns the table has the privilege to delete at all: this keeps
+    -- its owner from doing so by mistake
+    IF TG_OP = 'DELETE' AND current_setting('tiergate.pruning', true) = 'audit' THEN
+        RETURN NULL;
+    END IF;
     PERFORM tiergate.refuse(403, 'audit-immutable', '', 'audit rows are never changed or deleted',
-                            'the owner of the registry may remove old ones with tiergate.prune_audit()');
+                            'setting audit.retention drops old ones; so may the owner of the registry, with tiergate.prune_audit()');
     RETURN NULL;
 END
 $$;
@@ -359,11 +364,10 @@ CREATE TRIGGER audit_keep
 
 CREATE PROCEDURE tiergate.prune_audit(before timestamptz)
 LANGUAGE plpgsql
+SET tiergate.pruning = 'audit'
 AS $$
 BEGIN
-    ALTER TABLE tiergate.audit DISABLE TRIGGER audit_keep;
     DELETE FROM tiergate.audit WHERE at < prune_audit.before;
-    ALTER TABLE tiergate.audit ENABLE TRIGGER audit_keep;
 END
 $$;
 

@@ -15,6 +15,15 @@ AS $$
 DECLARE
     token text := tiergate.new_secret('tgt_');
 BEGIN
+    IF (scope IN ('admin', 'reader', 'tenant', 'gateway')) IS NOT TRUE THEN
+        PERFORM tiergate.refuse(422, 'unknown-value', '/scope', format('scope "%s" is not known', scope),
+                                'use admin, reader, tenant or gateway');
+    END IF;
+    IF (scope = 'tenant') <> (tenant IS NOT NULL) OR (scope = 'gateway') <> (gateway IS NOT NULL) THEN
+        PERFORM tiergate.refuse(422, 'invalid-token', '',
+                                'scope tenant, and no other, names a tenant; scope gateway, and no other, a gateway',
+                                'create_token(''ci'', scope => ''tenant'', tenant => ''acme'')');
+    END IF;
     INSERT INTO tiergate.api_tokens (name, scope, tenant, gateway, expires_at, token_sha256)
     VALUES (create_token.name, create_token.scope, create_token.tenant, create_token.gateway, expires,
             sha256(token::bytea));

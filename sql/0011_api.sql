@@ -515,6 +515,8 @@ BEGIN
         WHEN 'upstream' THEN PERFORM tiergate.write_upstreams(owner, ARRAY[tiergate.parse_upstream(given)], true);
         WHEN 'route'    THEN PERFORM tiergate.write_routes(owner, ARRAY[tiergate.parse_route(given)], true);
         WHEN 'quota'    THEN PERFORM tiergate.write_quotas(owner, ARRAY[tiergate.parse_quota(given)], true);
+        ELSE PERFORM tiergate.refuse(422, 'unknown-value', '', format('kind "%s" is not known', kind),
+                                     'use host, issuer, consumer, upstream, route or quota');
     END CASE;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS v.state = RETURNED_SQLSTATE, v.message = MESSAGE_TEXT,
