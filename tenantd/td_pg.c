@@ -291,6 +291,8 @@ td_pg_connect(td_pg_t *pg)
 
     pg->state = TD_PG_CONNECTING;
     pg->conn = PQconnectStartParams(keys, values, 1);
+    /* not the source of functions in each log line */
+    PQsetErrorContextVisibility(pg->conn, PQSHOW_CONTEXT_NEVER);
 
     if (pg->conn == NULL || PQstatus(pg->conn) == CONNECTION_BAD) {
         td_pg_fail(pg, "cannot connect");

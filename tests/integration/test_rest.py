@@ -346,6 +346,22 @@ def test_large_bodies(admin):
     assert answer.status == 413 and answer.problem == "body-too-large"
 
 
+@pytest.mark.parametrize("match, pointer", [
+    ({"path": {"type": "regex", "value": "/("}}, "/match/path/value"),
+    ({"path": {"value": "/x"}, "headers": [{"name": "A", "type": "exact", "value": "("},
+                                           {"name": "A", "type": "regex", "value": "[z-a]"}]}, "/match/headers/1/value")])
+def test_patterns_are_tried(admin, tenant, match, pointer):
+    route = {"name": "odd", "match": match, "backends": [{"upstream": "main"}]}
+    answer = admin.request("PUT", f"/v1/tenants/{tenant}/routes/odd", route)
+    assert answer.status == 422 and answer.problem == "invalid-pattern"
+    assert answer.json()["errors"][0]["pointer"] == pointer and "byte" in answer.json()["detail"]
+    answer = admin.request("POST", "/v1/tenants", {"name": "odd", "routes": [route]})
+    assert answer.status == 422 and answer.json()["errors"][0]["pointer"] == f"/routes/0{pointer}"
+    answer = wire.request(admin.address, "POST", "/v1/import", {"Host": "x", "Content-Type": "application/jsonl"},
+                          json.dumps({"name": "odd", "routes": [route]}).encode())
+    assert json.loads(answer.body)["problem"]["type"] == "urn:tiergate:problem:invalid-pattern"
+
+
 # Secrets
 
 def test_hmac_secrets_are_sealed(admin, tenant, daemon, database):
