@@ -126,7 +126,7 @@ class Bed:
 
     def gateway(self, name, ready=True, **options):
         options = {"workers": 1, "connections": 4096, "keepalive": 256, "level": "notice", "zone": "64m",
-                   "server": "access_log off;", **options}
+                   "log": "access_log off;", **options}
         gateway = platform.Gateway(name, f"unix:{self.tenantd.socket}", self.tenantd.secret_key, **options)
         self.gateways.append(gateway)
         if ready:
