@@ -45,7 +45,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('tenants_tier',      422, 'unknown-tier',   '/tier',         'the tier of tenant "%s" is not known', 'list the tiers with GET /v1/tiers'),
     ('tiers_in_use',      409, 'tier-in-use',    '/name',         'tenants are of tier "%s"', 'change their tier first'),
 
-    ('hosts_host',        422, 'invalid-hostname', '', 'hostname "%s" is none', 'use a DNS name in lower case, without port or final dot, non-ASCII labels as xn--; a wildcard is *.name'),
+    ('hosts_host',        422, 'invalid-hostname', '', '"%s" is no hostname', 'use a DNS name in lower case, without port or final dot, non-ASCII labels as xn--; a wildcard is *.name'),
     ('hosts_one_label',   422, 'invalid-hostname', '', 'hostname "%s" has one label only, which no public name has', 'give the full name, or set hosts.allow_single_label'),
     ('hosts_rival',       409, 'host-taken',       '', 'hostname "%s" overlaps a hostname of another tenant', 'choose another name, or set hosts.allow_nested_claims'),
     ('hosts_pkey',        409, 'host-taken',       '', 'this hostname belongs to a tenant already', 'choose another name'),

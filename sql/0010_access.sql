@@ -164,7 +164,9 @@ BEGIN
     SELECT * INTO who FROM tiergate.resolve_credential(credential);
     IF NOT tiergate.scope_allows(required_scope, subject, who.scope, who.tenant, who.gateway) THEN
         PERFORM tiergate.refuse(403, 'forbidden', '', 'the credential does not allow this call',
-                                format('it takes scope %s', required_scope));
+                                CASE WHEN subject IS NULL OR required_scope = 'admin' THEN format('it takes scope %s', required_scope)
+                                     ELSE format('it takes scope admin, or scope %s that may do this to "%s"',
+                                                 required_scope, left(subject, 100)) END);
     END IF;
 
     PERFORM set_config('tiergate.actor',        who.actor, true),

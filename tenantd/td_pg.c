@@ -349,7 +349,9 @@ td_pg_take_sync(td_pg_t *pg)
     pg->error = NULL;
 
     if (setup && error != NULL) {
-        td_log(TD_LOG_WARN, "database", "%s", PQresultErrorMessage(error));
+        td_log(TD_LOG_WARN, "database", "cannot take role \"%s\", which the "
+               "login must be a member of, or set time limits: %s",
+               pg->options->role, PQresultErrorMessage(error));
         PQclear(error);
         td_pg_fail(pg, "cannot take the role or set time limits");
         return;
