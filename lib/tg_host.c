@@ -9,13 +9,6 @@
 #define TG_PORT_MAX   65535
 
 
-static char
-tg_host_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char) (c | 0x20) : c;
-}
-
-
 static int
 tg_host_digit(char c)
 {
@@ -23,12 +16,24 @@ tg_host_digit(char c)
 }
 
 
-/* Letters in lower case only: callers have lowered what may be lowered. */
-static int
-tg_host_ldh(char c)
-{
-    return (c >= 'a' && c <= 'z') || tg_host_digit(c) || c == '-' || c == '_';
-}
+/* What a byte of a name becomes; 0: no name has it. */
+static const char  tg_host_bytes[256] = {
+    ['-'] = '-', ['.'] = '.', ['_'] = '_',
+    ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
+    ['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9',
+    ['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd', ['e'] = 'e',
+    ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i', ['j'] = 'j',
+    ['k'] = 'k', ['l'] = 'l', ['m'] = 'm', ['n'] = 'n', ['o'] = 'o',
+    ['p'] = 'p', ['q'] = 'q', ['r'] = 'r', ['s'] = 's', ['t'] = 't',
+    ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x', ['y'] = 'y',
+    ['z'] = 'z',
+    ['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd', ['E'] = 'e',
+    ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i', ['J'] = 'j',
+    ['K'] = 'k', ['L'] = 'l', ['M'] = 'm', ['N'] = 'n', ['O'] = 'o',
+    ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r', ['S'] = 's', ['T'] = 't',
+    ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y',
+    ['Z'] = 'z'
+};
 
 
 /* ":" and what RFC 3986 calls *DIGIT, or nothing. */
@@ -104,39 +109,51 @@ tg_host_ipv6(const char *in, size_t len, char *out, size_t outsz)
 }
 
 
+static int
+tg_host_label(const char *label, size_t len)
+{
+    return len > 0 && len <= TG_LABEL_MAX && label[0] != '-'
+           && label[len - 1] != '-';
+}
+
+
 /*
- * The labels of a lowered name.  1: a name; 4: its last label is a number, so it
- * is an IPv4 address or nothing; 0: neither.
+ * Lowers a name of labels into out.  1: a name; 4: its last label is a number, so
+ * it is an IPv4 address or nothing; 0: neither.
  */
 static int
-tg_host_labels(const char *name, size_t len)
+tg_host_labels(const char *in, size_t len, char *out)
 {
-    size_t  i, start;
     int     digits;
+    char    c;
+    size_t  i, start;
 
     digits = 1;
     start = 0;
 
-    for (i = 0; i <= len; i++) {
-        if (i < len && name[i] != '.') {
-            if (!tg_host_ldh(name[i])) {
+    for (i = 0; i < len; i++) {
+        c = tg_host_bytes[(unsigned char) in[i]];
+        out[i] = c;
+
+        if (c == '.') {
+            if (!tg_host_label(out + start, i - start)) {
                 return 0;
             }
 
-            digits &= tg_host_digit(name[i]);
+            start = i + 1;
+            digits = 1;
             continue;
         }
 
-        if (i == start || i - start > TG_LABEL_MAX || name[start] == '-'
-            || name[i - 1] == '-')
-        {
+        if (c == '\0') {
             return 0;
         }
 
-        if (i < len) {
-            start = i + 1;
-            digits = 1;
-        }
+        digits &= tg_host_digit(c);
+    }
+
+    if (!tg_host_label(out + start, i - start)) {
+        return 0;
     }
 
     return digits ? 4 : 1;
@@ -146,7 +163,6 @@ tg_host_labels(const char *name, size_t len)
 ssize_t
 tg_host_normalize(const char *in, size_t len, char *out, size_t outsz)
 {
-    size_t          n;
     const char     *end;
     struct in_addr  addr;
 
@@ -172,17 +188,13 @@ tg_host_normalize(const char *in, size_t len, char *out, size_t outsz)
         return -1;
     }
 
-    for (n = 0; n < len; n++) {
-        out[n] = tg_host_lower(in[n]);
-    }
+    out[len] = '\0';
 
-    out[n] = '\0';
-
-    switch (tg_host_labels(out, n)) {
+    switch (tg_host_labels(in, len, out)) {
     case 1:
-        return (ssize_t) n;
+        return (ssize_t) len;
     case 4:
-        return inet_pton(AF_INET, out, &addr) == 1 ? (ssize_t) n : -1;
+        return inet_pton(AF_INET, out, &addr) == 1 ? (ssize_t) len : -1;
     default:
         return -1;
     }
@@ -192,12 +204,16 @@ tg_host_normalize(const char *in, size_t len, char *out, size_t outsz)
 int
 tg_host_check(const char *host, size_t len)
 {
+    char  lowered[TG_HOST_SIZE];
+
     if (len > 2 && host[0] == '*' && host[1] == '.') {
         host += 2;
         len -= 2;
     }
 
-    return len > 0 && len <= TG_HOST_MAX && tg_host_labels(host, len) == 1;
+    return len > 0 && len <= TG_HOST_MAX
+           && tg_host_labels(host, len, lowered) == 1
+           && memcmp(lowered, host, len) == 0;
 }
 
 

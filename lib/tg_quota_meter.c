@@ -225,11 +225,12 @@ uint64_t
 tg_quota_limit(const tg_block_t *block, const tg_quota_t *quota,
     const tg_quota_now_t *now)
 {
-    tg_meter_t  meter;
+    if (quota->metric != TG_METRIC_REQUESTS) {
+        return quota->limit;
+    }
 
-    tg_meter_init(&meter, block, quota, now);
-
-    return meter.limit;
+    return tg_scale(tg_quota_granted(quota),
+                    tg_boosted(block, now) ? block->boost_milli : 1000);
 }
 
 
@@ -240,14 +241,11 @@ tg_meter_init(tg_meter_t *meter, const tg_block_t *block,
     uint32_t  milli;
 
     meter->quota = quota;
+    meter->limit = tg_quota_limit(block, quota, now);
 
     if (quota->metric != TG_METRIC_REQUESTS) {
-        meter->limit = quota->limit;
         return;
     }
-
-    milli = tg_boosted(block, now) ? block->boost_milli : 1000;
-    meter->limit = tg_scale(tg_quota_granted(quota), milli);
 
     if (quota->window != TG_WINDOW_SECONDS) {
         tg_meter_calendar(meter, now);
@@ -255,9 +253,8 @@ tg_meter_init(tg_meter_t *meter, const tg_block_t *block,
     }
 
     /* Of one mind with R about the boost, whose end is in this clock. */
-    if (block->boost_milli != 1000) {
-        milli = now->mono_us < block->boost_end ? block->boost_milli : 1000;
-    }
+    milli = block->boost_milli != 1000 && now->mono_us < block->boost_end
+            ? block->boost_milli : 1000;
 
     meter->rate = tg_rate(quota, milli);
     meter->capacity = tg_capacity(quota, milli);

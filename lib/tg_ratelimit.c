@@ -47,17 +47,25 @@ tg_item_number(tg_item_t *item, uint64_t n)
 static void
 tg_item_string(tg_item_t *item, const char *s, size_t len)
 {
-    tg_item_literal(item, "\"");
+    char  *p;
+
+    if (2 * len + 2 > sizeof(item->text) - item->len) {
+        return;
+    }
+
+    p = item->text + item->len;
+    *p++ = '"';
 
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '"' || s[i] == '\\') {
-            tg_item_literal(item, "\\");
+            *p++ = '\\';
         }
 
-        tg_item_bytes(item, &s[i], 1);
+        *p++ = s[i];
     }
 
-    tg_item_literal(item, "\"");
+    *p++ = '"';
+    item->len = (size_t) (p - item->text);
 }
 
 

@@ -11,7 +11,7 @@
 
 struct tg_token_cache_s {
     tg_list_t    probation;     /* never found yet; first is newest */
-    tg_list_t    kept;          /* found; first is found last */
+    tg_list_t    kept;          /* found */
     size_t       size;          /* in both */
     size_t       n_kept;
     size_t       max;
@@ -117,24 +117,46 @@ tg_token_cache_bucket(tg_token_cache_t *cache,
 }
 
 
-/* A found entry goes to the front of those that are kept. */
+/* The kept entry that gives way: going from the oldest on, the first that was not
+ * found since it was put or passed over.  Moving an entry whenever it is found
+ * would touch its neighbours, too, which are seldom in the processor's cache. */
+static tg_token_t *
+tg_token_cache_oldest(tg_token_cache_t *cache)
+{
+    tg_token_t  *token;
+
+    for ( ;; ) {
+        token = tg_token_of(cache->kept.prev);
+
+        if (!token->found) {
+            return token;
+        }
+
+        token->found = 0;
+        tg_list_remove(&token->used);
+        tg_list_insert_first(&cache->kept, &token->used);
+    }
+}
+
+
 static void
 tg_token_cache_keep(tg_token_cache_t *cache, tg_token_t *token)
 {
     tg_token_t  *oldest;
 
-    tg_list_remove(&token->used);
-    tg_list_insert_first(&cache->kept, &token->used);
-
     if (token->kept) {
+        token->found = 1;
         return;
     }
 
+    tg_list_remove(&token->used);
+    tg_list_insert_first(&cache->kept, &token->used);
     token->kept = 1;
+    token->found = 0;
     cache->n_kept++;
 
     if (cache->n_kept > TG_TOKEN_CACHE_KEPT(cache->max)) {
-        oldest = tg_token_of(cache->kept.prev);
+        oldest = tg_token_cache_oldest(cache);
 
         tg_list_remove(&oldest->used);
         tg_list_insert_first(&cache->probation, &oldest->used);
@@ -151,6 +173,12 @@ tg_token_cache_find(tg_token_cache_t *cache,
     tg_token_t  *token;
 
     token = *tg_token_cache_bucket(cache, digest);
+
+    if (token != NULL) {
+        __builtin_prefetch(&token->tenant);
+        __builtin_prefetch(&token->claims);
+        __builtin_prefetch(&token->used, 1);
+    }
 
     while (token != NULL
            && (token->tenant != tenant

@@ -53,6 +53,7 @@ struct tg_token_s {
     unsigned     refs;
     unsigned     cached:1;
     unsigned     kept:1;
+    unsigned     found:1;       /* since it was kept, or last passed over */
     tg_list_t    used;
     tg_token_t  *next;
     char         text[];

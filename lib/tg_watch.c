@@ -260,3 +260,36 @@ tg_watch_release(tg_watch_event_t *event)
     event->line = NULL;
     event->object = NULL;
 }
+
+
+char *
+tg_watch_suspension(const tg_watch_event_t *event)
+{
+    char        *text;
+    json_t      *line;
+    const char  *state;
+
+    state = json_string_value(json_object_get(event->object, "state"));
+
+    if (event->type != TG_WATCH_PUT || event->kind != TG_KIND_TENANT
+        || state == NULL || strcmp(state, "suspended") != 0)
+    {
+        return NULL;
+    }
+
+    line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:{s:s, s:I, s:O, s:s, s:O*,"
+                     "s:[], s:[], s:[], s:[], s:[]}}",
+                     "type", "PUT", "kind", "tenant", "name", event->name,
+                     "id", (json_int_t) event->id,
+                     "revision", (json_int_t) event->revision, "object",
+                     "name", event->name, "id", (json_int_t) event->id,
+                     "revision", json_object_get(event->object, "revision"),
+                     "state", state,
+                     "hosts", json_object_get(event->object, "hosts"),
+                     "issuers", "api_keys", "upstreams", "routes", "quotas");
+
+    text = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
+    json_decref(line);
+
+    return text;
+}

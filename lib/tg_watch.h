@@ -48,6 +48,13 @@ tg_watch_status_e tg_watch_parse(const char *line, size_t len,
 
 void tg_watch_release(tg_watch_event_t *event);
 
+/*
+ * What is left to do when the object of a PUT is refused, but says that its
+ * tenant is suspended: a line that says so and nothing else.  NULL: not such an
+ * object, or no memory.  To be freed.
+ */
+char *tg_watch_suspension(const tg_watch_event_t *event);
+
 /* "PUT", "DELETE", "BOOKMARK"; "tenant", "issuer", or "" for 0. */
 const char *tg_watch_type_name(tg_watch_type_e type);
 const char *tg_watch_kind_name(int kind);

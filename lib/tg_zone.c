@@ -163,6 +163,63 @@ tg_zone_stats(const tg_zone_t *zone, tg_zone_stats_t *stats)
 }
 
 
+/* Of a block, what is fetched at once: a typical one is about as large. */
+#define TG_ZONE_FETCH  1280
+
+
+/* A request reads most lines of its tenant's block, each of which may have to
+ * come from memory: ask for all of them before the first is needed. */
+static void
+tg_block_fetch(const tg_block_t *block)
+{
+    const char  *p = (const char *) block;
+
+    for (size_t i = 0; i < TG_ZONE_FETCH; i += TG_CACHE_LINE) {
+        __builtin_prefetch(p + i);
+    }
+}
+
+
+void
+tg_zone_fetch(const tg_zone_t *zone, const tg_block_t *block,
+    const tg_route_t *route)
+{
+    uint32_t              i;
+    const uint32_t       *list;
+    const tg_backend_t   *backend;
+    const tg_upstream_t  *upstream;
+    const tg_endpoint_t  *endpoint;
+
+    list = tg_vec(block, route->quotas, uint32_t);
+
+    for (i = 0; i < route->quotas.n && i < 4; i++) {
+        __builtin_prefetch(tg_zone_ptr(zone, tg_vec(block, block->quotas,
+                                                    tg_quota_t)[list[i]].state),
+                           1);
+    }
+
+    backend = tg_vec(block, route->backends, tg_backend_t);
+    upstream = tg_vec(block, block->upstreams, tg_upstream_t)
+               + backend[0].upstream;
+    endpoint = tg_vec(block, upstream->endpoints, tg_endpoint_t);
+
+    for (i = 0; i < upstream->endpoints.n && i < 2; i++) {
+        __builtin_prefetch(tg_zone_ptr(zone, endpoint[i].state), 1);
+    }
+}
+
+
+void
+tg_zone_fetch_counters(const tg_zone_t *zone, uint64_t offset)
+{
+    const tg_counters_t  *counters;
+
+    counters = tg_zone_ptr(zone, offset);
+    __builtin_prefetch(&counters->status[1], 1);
+    __builtin_prefetch(&counters->latency[0], 1);
+}
+
+
 /* Byte order, a prefix before what it is a prefix of. */
 static int
 tg_host_compare(const char *a, size_t alen, const char *b, size_t blen)
@@ -230,7 +287,7 @@ tg_host_find(const tg_zone_t *zone, const char *host, size_t len)
         __builtin_prefetch(&entry->block);
 
         link = __atomic_load_n(&node->block, __ATOMIC_RELAXED);
-        __builtin_prefetch(tg_deref(zone, link));
+        tg_block_fetch(tg_deref(zone, link));
 
         if (memcmp(node->name, host, len) != 0) {
             continue;

@@ -89,7 +89,7 @@ typedef enum {
 } ngx_http_tenant_refusal_e;
 
 
-/* Lives in the request's pool; found again after internal redirects. */
+/* Lives as long as the request's pool; found again after internal redirects. */
 typedef struct {
     ngx_http_request_t  *request;       /* the main request */
     const tg_block_t    *block;         /* pinned; NULL: no tenant found */
@@ -123,6 +123,9 @@ typedef struct {
     ngx_queue_t          queue;         /* this worker's requests in flight */
     ngx_str_t            prefix;        /* path prefix that named the tenant */
 
+    u_char              *pos;           /* of its free memory */
+    u_char              *last;
+
     ngx_msec_t           wait_until;    /* 0: did not wait */
     uint64_t             wait_version;  /* of the zone, that it waits to change */
     ngx_queue_t          waiters;       /* while waiting; else not in the queue */
@@ -152,6 +155,14 @@ typedef struct {
 } ngx_http_tenant_refuse_t;
 
 
+/* The name of a header as nginx keeps it. */
+typedef struct {
+    ngx_str_t            key;
+    u_char              *lowcase;
+    ngx_uint_t           hash;
+} ngx_http_tenant_header_t;
+
+
 extern ngx_module_t  ngx_http_tenant_module;
 extern ngx_module_t  ngx_http_tenant_auth_module;
 extern ngx_module_t  ngx_http_tenant_quota_module;
@@ -165,6 +176,14 @@ extern int  ngx_http_tenant_slot;
 /* This worker's requests in flight, by ngx_http_tenant_ctx_t.queue. */
 extern ngx_queue_t  ngx_http_tenant_requests;
 
+
+/* The context of a request that has none.  NULL: no memory. */
+ngx_http_tenant_ctx_t *ngx_http_tenant_create_ctx(ngx_http_request_t *r);
+
+/* Memory that lives as long as the main request: the context's while that has
+ * some left, else the pool's.  ctx may be NULL.  NULL: no memory. */
+void *ngx_http_tenant_alloc(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    size_t size);
 
 /* The request's context, recovered after an internal redirect, from subrequests
  * too; NULL: the tenant module did not take this request. */
@@ -216,13 +235,14 @@ void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);
 /* The slug of a refusal ("over-quota"), "-" when served. */
 const ngx_str_t *ngx_http_tenant_refusal_slug(ngx_http_tenant_refusal_e refusal);
 
-/* Removes every client header whose name equals name, case and "_"/"-" folded. */
+/* Removes every client header whose name equals name (in lower case), with case
+ * and "_"/"-" folded. */
 ngx_int_t ngx_http_tenant_remove_header(ngx_http_request_t *r,
     const ngx_str_t *name);
 
 /* Adds a header for the upstream. */
-ngx_int_t ngx_http_tenant_add_header(ngx_http_request_t *r, const char *name,
-    const ngx_str_t *value);
+ngx_int_t ngx_http_tenant_add_header(ngx_http_request_t *r,
+    const ngx_http_tenant_header_t *name, const ngx_str_t *value);
 
 /* The problem document alone, for who sends the headers itself; notes the
  * refusal in ctx.  more may be NULL.  NULL: no memory. */
@@ -240,6 +260,9 @@ ngx_int_t ngx_http_tenant_balancer_choose(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 void ngx_http_tenant_balancer_forget(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
+
+/* Once, before the first request. */
+void ngx_http_tenant_init_identity(void);
 
 /* Called by the quota module when nothing refuses: rewrites the path, adds the
  * identity headers.  NGX_OK or NGX_ERROR. */

@@ -152,13 +152,14 @@ ngx_http_tenant_auth_challenge(ngx_http_request_t *r,
     u_char      *p;
     size_t       size;
     ngx_str_t    realm;
-    const char  *scheme;
+
+    static const char  error[] = "\", error=\"";
+    static const char  description[] = "\", error_description=\"";
+    static const char  scope[] = "\", scope=\"";
 
     if (ngx_http_tenant_auth_realm(r, ctx, &realm) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    scheme = ctx->route->auth_methods & TG_AUTH_JWT ? "Bearer" : "ApiKey";
 
     /* twice: each character may be escaped */
     size = sizeof("Bearer realm=\"\", error=\"insufficient_scope\", "
@@ -173,24 +174,26 @@ ngx_http_tenant_auth_challenge(ngx_http_request_t *r,
 
     challenge->data = p;
 
-    p = ngx_sprintf(p, "%s realm=\"", scheme);
+    p = ngx_cpymem(p, ctx->route->auth_methods & TG_AUTH_JWT ? "Bearer"
+                                                             : "ApiKey", 6);
+    p = ngx_cpymem(p, " realm=\"", sizeof(" realm=\"") - 1);
     p = ngx_http_tenant_auth_quote(p, realm.data, realm.len);
-    *p++ = '"';
 
     /* RFC 6750 section 3.1: no error where there was no credential */
     if (denial->error) {
-        p = ngx_sprintf(p, ", error=\"%s\", error_description=\"",
-                        denial->error);
+        p = ngx_cpymem(p, error, sizeof(error) - 1);
+        p = ngx_cpymem(p, denial->error, ngx_strlen(denial->error));
+        p = ngx_cpymem(p, description, sizeof(description) - 1);
         p = ngx_http_tenant_auth_quote(p, denial->reason.data,
                                        denial->reason.len);
-        *p++ = '"';
     }
 
     if (denial->scope && ctx->route->scopes.n) {
-        p = ngx_cpymem(p, ", scope=\"", sizeof(", scope=\"") - 1);
+        p = ngx_cpymem(p, scope, sizeof(scope) - 1);
         p = ngx_http_tenant_auth_scopes(p, ctx->block, ctx->route);
-        *p++ = '"';
     }
+
+    *p++ = '"';
 
     challenge->len = p - challenge->data;
 

@@ -55,7 +55,7 @@ static ngx_int_t ngx_http_tenant_balancer_init_upstream(ngx_conf_t *cf,
 static ngx_int_t ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_int_t ngx_http_tenant_balancer_route(ngx_http_request_t *r,
-    const tg_route_t *route);
+    ngx_http_tenant_ctx_t *ctx);
 static ngx_int_t ngx_http_tenant_balancer_get_peer(ngx_peer_connection_t *pc,
     void *data);
 static void ngx_http_tenant_balancer_sockaddr(ngx_peer_connection_t *pc,
@@ -319,12 +319,14 @@ ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    tp = ngx_pcalloc(r->pool, sizeof(ngx_http_tenant_peer_t));
+    tp = ngx_http_tenant_alloc(r, ctx, sizeof(ngx_http_tenant_peer_t));
     if (tp == NULL) {
         return NGX_ERROR;
     }
 
-    if (ngx_http_tenant_balancer_route(r, ctx->route) != NGX_OK) {
+    ngx_memzero(tp, sizeof(ngx_http_tenant_peer_t));
+
+    if (ngx_http_tenant_balancer_route(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -362,8 +364,11 @@ ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
  * operator wants none at all.
  */
 static ngx_int_t
-ngx_http_tenant_balancer_route(ngx_http_request_t *r, const tg_route_t *route)
+ngx_http_tenant_balancer_route(ngx_http_request_t *r,
+    ngx_http_tenant_ctx_t *ctx)
 {
+    const tg_route_t          *route = ctx->route;
+
     ngx_http_upstream_conf_t  *conf;
 
     if (route->retries == 0 && route->connect_ms == 0 && route->send_ms == 0
@@ -372,7 +377,7 @@ ngx_http_tenant_balancer_route(ngx_http_request_t *r, const tg_route_t *route)
         return NGX_OK;
     }
 
-    conf = ngx_palloc(r->pool, sizeof(ngx_http_upstream_conf_t));
+    conf = ngx_http_tenant_alloc(r, ctx, sizeof(ngx_http_upstream_conf_t));
     if (conf == NULL) {
         return NGX_ERROR;
     }
@@ -655,6 +660,13 @@ ngx_http_tenant_balancer_host(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     }
 
     sent = r->headers_in.host->value;
+
+    if (sent.len == host->len
+        && ngx_memcmp(sent.data, host->data, sent.len) == 0)
+    {
+        return;
+    }
+
     n = tg_host_normalize((char *) sent.data, sent.len, name, sizeof(name));
 
     if (n == (ssize_t) host->len && ngx_memcmp(name, host->data, n) == 0) {

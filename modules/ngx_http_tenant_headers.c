@@ -12,20 +12,19 @@
 
 
 /* Room for the headers that are added later, so that they need no new part. */
-#define NGX_HTTP_TENANT_SPARE_HEADERS  8
+#define NGX_HTTP_TENANT_SPARE_HEADERS  4
 
 
+/* Of names in lower case; "_" and "-" are the same. */
 static ngx_uint_t
 ngx_http_tenant_folded_equal(const u_char *a, const u_char *b, size_t n)
 {
-    u_char  c, d;
     size_t  i;
 
     for (i = 0; i < n; i++) {
-        c = ngx_tolower(a[i]);
-        d = ngx_tolower(b[i]);
-
-        if ((c == '_' ? '-' : c) != (d == '_' ? '-' : d)) {
+        if (a[i] != b[i] && !((a[i] == '_' && b[i] == '-')
+                              || (a[i] == '-' && b[i] == '_')))
+        {
             return 0;
         }
     }
@@ -41,12 +40,12 @@ ngx_http_tenant_header_matches(const ngx_table_elt_t *header,
 {
     if (name->len && name->data[name->len - 1] == '*') {
         return header->key.len >= name->len - 1
-               && ngx_http_tenant_folded_equal(header->key.data, name->data,
-                                               name->len - 1);
+               && ngx_http_tenant_folded_equal(header->lowcase_key,
+                                               name->data, name->len - 1);
     }
 
     return header->key.len == name->len
-           && ngx_http_tenant_folded_equal(header->key.data, name->data,
+           && ngx_http_tenant_folded_equal(header->lowcase_key, name->data,
                                            name->len);
 }
 
@@ -79,6 +78,7 @@ ngx_http_tenant_count_headers(const ngx_list_t *list, const ngx_str_t *name,
 ngx_int_t
 ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
 {
+    ngx_list_t       *list;
     ngx_uint_t        i, total, matching;
     ngx_list_part_t   old, *part;
     ngx_table_elt_t  *header, *copy;
@@ -89,15 +89,22 @@ ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
         return NGX_OK;
     }
 
-    old = r->headers_in.headers.part;
+    list = &r->headers_in.headers;
+    old = list->part;
 
-    if (ngx_list_init(&r->headers_in.headers, r->pool,
-                      total - matching + NGX_HTTP_TENANT_SPARE_HEADERS,
-                      sizeof(ngx_table_elt_t))
-        != NGX_OK)
-    {
+    total += NGX_HTTP_TENANT_SPARE_HEADERS - matching;
+
+    list->part.elts = ngx_http_tenant_alloc(r, ngx_http_tenant_get_ctx(r),
+                                            total * sizeof(ngx_table_elt_t));
+    if (list->part.elts == NULL) {
+        list->part = old;
         return NGX_ERROR;
     }
+
+    list->part.nelts = 0;
+    list->part.next = NULL;
+    list->last = &list->part;
+    list->nalloc = total;
 
     for (part = &old; part; part = part->next) {
         header = part->elts;
@@ -111,12 +118,8 @@ ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
                 continue;
             }
 
-            copy = ngx_list_push(&r->headers_in.headers);
-            if (copy == NULL) {
-                return NGX_ERROR;
-            }
-
-            *copy = header[i];
+            copy = list->part.elts;
+            copy[list->part.nelts++] = header[i];
         }
     }
 
@@ -125,8 +128,8 @@ ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
 
 
 ngx_int_t
-ngx_http_tenant_add_header(ngx_http_request_t *r, const char *name,
-    const ngx_str_t *value)
+ngx_http_tenant_add_header(ngx_http_request_t *r,
+    const ngx_http_tenant_header_t *name, const ngx_str_t *value)
 {
     ngx_table_elt_t  *header;
 
@@ -137,17 +140,10 @@ ngx_http_tenant_add_header(ngx_http_request_t *r, const char *name,
 
     ngx_memzero(header, sizeof(ngx_table_elt_t));
 
-    header->key.len = ngx_strlen(name);
-    header->key.data = (u_char *) name;
+    header->hash = name->hash;
+    header->key = name->key;
     header->value = *value;
-
-    header->lowcase_key = ngx_pnalloc(r->pool, header->key.len);
-    if (header->lowcase_key == NULL) {
-        return NGX_ERROR;
-    }
-
-    header->hash = ngx_hash_strlow(header->lowcase_key, header->key.data,
-                                   header->key.len);
+    header->lowcase_key = name->lowcase;
 
     return NGX_OK;
 }

@@ -26,9 +26,6 @@
 static ngx_int_t ngx_http_tenant_preaccess_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tenant_enter(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_loc_conf_t *tlcf);
-static ngx_http_tenant_ctx_t *ngx_http_tenant_create_ctx(
-    ngx_http_request_t *r);
-static void ngx_http_tenant_cleanup(void *data);
 static ngx_int_t ngx_http_tenant_key(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_loc_conf_t *tlcf,
     ngx_str_t *key);
@@ -164,7 +161,7 @@ static ngx_http_variable_t  ngx_http_tenant_vars[] = {
 };
 
 
-static const ngx_str_t  ngx_http_tenant_identity = ngx_string("X-Tenant*");
+static const ngx_str_t  ngx_http_tenant_identity = ngx_string("x-tenant*");
 
 
 static ngx_int_t
@@ -259,76 +256,6 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     }
 
     return ctx->forwarded ? NGX_DECLINED : ngx_http_tenant_match(r, ctx);
-}
-
-
-static ngx_http_tenant_ctx_t *
-ngx_http_tenant_create_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_tenant_ctx_t  *ctx;
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_tenant_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_tenant_ctx_t));
-
-    ctx->request = r->main;
-    ngx_queue_insert_tail(&ngx_http_tenant_requests, &ctx->queue);
-
-    cln->handler = ngx_http_tenant_cleanup;
-    ngx_http_set_ctx(r->main, ctx, ngx_http_tenant_module);
-
-    return ctx;
-}
-
-
-static void
-ngx_http_tenant_cleanup(void *data)
-{
-    ngx_http_tenant_ctx_t        *ctx = data;
-    ngx_http_tenant_main_conf_t  *tmcf;
-
-    ngx_queue_remove(&ctx->queue);
-    ngx_http_tenant_wait_cancel(ctx);
-
-    if (ctx->pin == NULL || ngx_http_tenant_slot == -1) {
-        return;
-    }
-
-    tmcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
-                                               ngx_http_tenant_module);
-    tg_zone_unpin(tmcf->zone, ngx_http_tenant_slot, ctx->pin);
-}
-
-
-ngx_http_tenant_ctx_t *
-ngx_http_tenant_get_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_tenant_ctx_t  *ctx;
-
-    r = r->main;
-    ctx = ngx_http_get_module_ctx(r, ngx_http_tenant_module);
-
-    if (ctx || !(r->internal || r->filter_finalize)) {
-        return ctx;
-    }
-
-    /* an internal redirect has wiped the contexts */
-
-    for (cln = r->pool->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_tenant_cleanup) {
-            ctx = cln->data;
-            ngx_http_set_ctx(r, ctx, ngx_http_tenant_module);
-            break;
-        }
-    }
-
-    return ctx;
 }
 
 
@@ -701,6 +628,7 @@ ngx_http_tenant_strip_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
 
+        ngx_strlow(value[i].data, value[i].data, value[i].len);
         *name = value[i];
     }
 
@@ -770,6 +698,8 @@ ngx_http_tenant_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_tenant_preaccess_handler;
+
+    ngx_http_tenant_init_identity();
 
     return NGX_OK;
 }

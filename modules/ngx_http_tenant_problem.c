@@ -255,12 +255,60 @@ ngx_http_tenant_push_header(ngx_http_request_t *r, const char *name,
 }
 
 
-static u_char *
-ngx_http_tenant_json_str(u_char *p, const char *member, const ngx_str_t *value)
+static ngx_uint_t
+ngx_http_tenant_json_plain(const ngx_str_t *value)
 {
-    p = ngx_sprintf(p, ",\"%s\":\"", member);
-    p = (u_char *) ngx_escape_json(p, value->data, value->len);
+    size_t  i;
+
+    for (i = 0; i < value->len; i++) {
+        if (value->data[i] < 0x20 || value->data[i] == '"'
+            || value->data[i] == '\\')
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* head: what comes before the value, its first quote included. */
+static u_char *
+ngx_http_tenant_json_str(u_char *p, const char *head, const ngx_str_t *value)
+{
+    p = ngx_cpymem(p, head, ngx_strlen(head));
+
+    if (ngx_http_tenant_json_plain(value)) {
+        p = ngx_cpymem(p, value->data, value->len);
+
+    } else {
+        p = (u_char *) ngx_escape_json(p, value->data, value->len);
+    }
+
     *p++ = '"';
+
+    return p;
+}
+
+
+/* Not by ngx_sprintf(): a refusal has to be cheap. */
+static u_char *
+ngx_http_tenant_json_problem(u_char *p,
+    const ngx_http_tenant_problem_t *problem)
+{
+    static const char  type[] = "{\"type\":\"urn:tiergate:problem:";
+    static const char  title[] = "\",\"title\":\"";
+    static const char  status[] = "\",\"status\":";
+
+    p = ngx_cpymem(p, type, sizeof(type) - 1);
+    p = ngx_cpymem(p, problem->slug.data, problem->slug.len);
+    p = ngx_cpymem(p, title, sizeof(title) - 1);
+    p = ngx_cpymem(p, problem->title.data, problem->title.len);
+    p = ngx_cpymem(p, status, sizeof(status) - 1);
+
+    *p++ = (u_char) ('0' + problem->status / 100);
+    *p++ = (u_char) ('0' + problem->status / 10 % 10);
+    *p++ = (u_char) ('0' + problem->status % 10);
 
     return p;
 }
@@ -298,19 +346,15 @@ ngx_http_tenant_problem_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
         return NULL;
     }
 
-    b->last = ngx_sprintf(b->last,
-                          "{\"type\":\"urn:tiergate:problem:%V\","
-                          "\"title\":\"%V\",\"status\":%ui",
-                          &problem->slug, &problem->title, problem->status);
-
-    b->last = ngx_http_tenant_json_str(b->last, "detail", detail);
+    b->last = ngx_http_tenant_json_problem(b->last, problem);
+    b->last = ngx_http_tenant_json_str(b->last, ",\"detail\":\"", detail);
 
     if (tenant.len) {
-        b->last = ngx_http_tenant_json_str(b->last, "tenant", &tenant);
+        b->last = ngx_http_tenant_json_str(b->last, ",\"tenant\":\"", &tenant);
     }
 
     if (route.len) {
-        b->last = ngx_http_tenant_json_str(b->last, "route", &route);
+        b->last = ngx_http_tenant_json_str(b->last, ",\"route\":\"", &route);
     }
 
     if (more->members.len) {

@@ -98,6 +98,7 @@ static ngx_int_t
 ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
 {
     ngx_http_tenant_ctx_t             *ctx;
+    ngx_http_tenant_main_conf_t       *tmcf;
     ngx_http_tenant_quota_loc_conf_t  *qlcf;
 
     if (r != r->main) {
@@ -105,6 +106,12 @@ ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
     }
 
     ctx = ngx_http_tenant_get_ctx(r);
+
+    if (ctx && ctx->route) {
+        /* the request will soon be counted */
+        tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+        tg_zone_fetch_counters(tmcf->zone, ctx->route->counters);
+    }
 
     if (ctx == NULL || !ctx->charged || ctx->refusal) {
         return ngx_http_next_header_filter(r);

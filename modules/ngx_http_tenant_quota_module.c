@@ -30,6 +30,10 @@
 #define NGX_HTTP_TENANT_BALANCER_HOLDS  2
 
 
+/* ngx_sprintf() copies byte by byte, and a refusal has to be cheap. */
+#define ngx_http_tenant_quota_literal(p, s)  ngx_cpymem(p, s, sizeof(s) - 1)
+
+
 static ngx_int_t ngx_http_tenant_quota_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tenant_quota_decide(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_quota_loc_conf_t *qlcf);
@@ -257,7 +261,8 @@ static ngx_int_t
 ngx_http_tenant_quota_hold(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     const tg_quota_result_t *result)
 {
-    ctx->held = ngx_palloc(r->pool, result->held_n * sizeof(uint64_t));
+    ctx->held = ngx_http_tenant_alloc(r, ctx,
+                                      result->held_n * sizeof(uint64_t));
     if (ctx->held == NULL) {
         return NGX_ERROR;
     }
@@ -318,8 +323,8 @@ ngx_http_tenant_quota_cleanup(void *data)
 
 
 static ngx_int_t
-ngx_http_tenant_quota_copy(ngx_pool_t *pool, ngx_str_t *to, const char *from,
-    size_t len)
+ngx_http_tenant_quota_copy(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
+    ngx_str_t *to, const char *from, size_t len)
 {
     to->len = len;
 
@@ -327,7 +332,7 @@ ngx_http_tenant_quota_copy(ngx_pool_t *pool, ngx_str_t *to, const char *from,
         return NGX_OK;
     }
 
-    to->data = ngx_pnalloc(pool, len);
+    to->data = ngx_http_tenant_alloc(r, ctx, len);
     if (to->data == NULL) {
         return NGX_ERROR;
     }
@@ -348,7 +353,7 @@ ngx_http_tenant_quota_headers(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     len = tg_ratelimit_policy(text, sizeof(text), set, now);
 
-    if (ngx_http_tenant_quota_copy(r->pool, &ctx->ratelimit_policy, text, len)
+    if (ngx_http_tenant_quota_copy(r, ctx, &ctx->ratelimit_policy, text, len)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -356,7 +361,7 @@ ngx_http_tenant_quota_headers(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     len = tg_ratelimit_limit(text, sizeof(text), set, result);
 
-    return ngx_http_tenant_quota_copy(r->pool, &ctx->ratelimit, text, len);
+    return ngx_http_tenant_quota_copy(r, ctx, &ctx->ratelimit, text, len);
 }
 
 
@@ -398,16 +403,21 @@ ngx_http_tenant_quota_refuse(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     more.detail.data = p;
 
+    p = ngx_http_tenant_quota_literal(p, "Quota '");
+    p = ngx_cpymem(p, name.data, name.len);
+    p = ngx_http_tenant_quota_literal(p, "' allows ");
+    p = ngx_sprintf(p, "%uL", tg_quota_limit(ctx->block, quota, now));
+
     if (quota->metric == TG_METRIC_CONCURRENCY) {
-        p = ngx_sprintf(p, "Quota '%V' allows %uL requests in flight; wait for "
-                        "one to end.", &name,
-                        tg_quota_limit(ctx->block, quota, now));
+        p = ngx_http_tenant_quota_literal(p, " requests in flight; wait for one "
+                                             "to end.");
 
     } else {
-        p = ngx_sprintf(p, "Quota '%V' allows %uL requests in %uL seconds; try "
-                        "again in %uL seconds.", &name,
-                        tg_quota_limit(ctx->block, quota, now),
-                        tg_quota_window(quota, now), result->retry_s);
+        p = ngx_http_tenant_quota_literal(p, " requests in ");
+        p = ngx_sprintf(p, "%uL", tg_quota_window(quota, now));
+        p = ngx_http_tenant_quota_literal(p, " seconds; try again in ");
+        p = ngx_sprintf(p, "%uL", result->retry_s);
+        p = ngx_http_tenant_quota_literal(p, " seconds.");
     }
 
     more.detail.len = p - more.detail.data;

@@ -43,6 +43,22 @@ static const ngx_str_t  ngx_http_tenant_methods[] = {
     ngx_string("OPTIONS")
 };
 
+typedef enum {
+    NGX_HTTP_TENANT_HEADER_TENANT = 0,
+    NGX_HTTP_TENANT_HEADER_AUTH,
+    NGX_HTTP_TENANT_HEADER_CONSUMER,
+    NGX_HTTP_TENANT_HEADER_SCOPES,
+    NGX_HTTP_TENANT_HEADERS
+} ngx_http_tenant_header_e;
+
+/* The hashes are filled in at start. */
+static ngx_http_tenant_header_t  ngx_http_tenant_headers[] = {
+    { ngx_string("X-Tenant"), (u_char *) "x-tenant", 0 },
+    { ngx_string("X-Tenant-Auth"), (u_char *) "x-tenant-auth", 0 },
+    { ngx_string("X-Tenant-Consumer"), (u_char *) "x-tenant-consumer", 0 },
+    { ngx_string("X-Tenant-Scopes"), (u_char *) "x-tenant-scopes", 0 }
+};
+
 static const ngx_str_t  ngx_http_tenant_auth_names[] = {
     ngx_string("anonymous"),
     ngx_string("jwt"),
@@ -53,10 +69,11 @@ static const ngx_str_t  ngx_http_tenant_auth_names[] = {
 ngx_int_t
 ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 {
-    int                 index;
-    ngx_str_t           path;
-    tg_match_result_t   result;
-    tg_match_request_t  request;
+    int                           index;
+    ngx_str_t                     path;
+    tg_match_result_t             result;
+    tg_match_request_t            request;
+    ngx_http_tenant_main_conf_t  *tmcf;
 
     ngx_http_tenant_path(r, ctx, &path);
 
@@ -94,6 +111,9 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
     }
 
     ctx->route = tg_vec(ctx->block, ctx->block->routes, tg_route_t) + index;
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+    tg_zone_fetch(tmcf->zone, ctx->block, ctx->route);
 
     return NGX_DECLINED;
 }
@@ -325,6 +345,31 @@ ngx_http_tenant_join(ngx_http_request_t *r, ngx_str_t head, ngx_str_t tail,
 }
 
 
+void
+ngx_http_tenant_init_identity(void)
+{
+    ngx_uint_t                 i;
+    ngx_http_tenant_header_t  *header;
+
+    for (i = 0; i < NGX_HTTP_TENANT_HEADERS; i++) {
+        header = &ngx_http_tenant_headers[i];
+        header->hash = ngx_hash_key(header->lowcase, header->key.len);
+    }
+}
+
+
+/* An empty value adds nothing. */
+static ngx_int_t
+ngx_http_tenant_add_identity_header(ngx_http_request_t *r,
+    ngx_http_tenant_header_e header, const ngx_str_t *value)
+{
+    return value->len == 0
+           ? NGX_OK
+           : ngx_http_tenant_add_header(r, &ngx_http_tenant_headers[header],
+                                        value);
+}
+
+
 static ngx_int_t
 ngx_http_tenant_add_identity(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 {
@@ -332,22 +377,15 @@ ngx_http_tenant_add_identity(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 
     name = ngx_http_tenant_str(ctx->block, ctx->block->name);
 
-    if (ngx_http_tenant_add_header(r, "X-Tenant", &name) != NGX_OK
-        || ngx_http_tenant_add_header(r, "X-Tenant-Auth",
-                              &ngx_http_tenant_auth_names[ctx->auth]) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->consumer.len
-        && ngx_http_tenant_add_header(r, "X-Tenant-Consumer", &ctx->consumer)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (ctx->scopes.len
-        && ngx_http_tenant_add_header(r, "X-Tenant-Scopes", &ctx->scopes)
+    if (ngx_http_tenant_add_identity_header(r, NGX_HTTP_TENANT_HEADER_TENANT,
+                                            &name) != NGX_OK
+        || ngx_http_tenant_add_identity_header(r, NGX_HTTP_TENANT_HEADER_AUTH,
+                              &ngx_http_tenant_auth_names[ctx->auth]) != NGX_OK
+        || ngx_http_tenant_add_identity_header(r,
+                              NGX_HTTP_TENANT_HEADER_CONSUMER, &ctx->consumer)
+           != NGX_OK
+        || ngx_http_tenant_add_identity_header(r,
+                              NGX_HTTP_TENANT_HEADER_SCOPES, &ctx->scopes)
            != NGX_OK)
     {
         return NGX_ERROR;

@@ -8,9 +8,29 @@
 #include "ngx_http_tenant_usage.h"
 
 
+typedef enum {
+    NGX_HTTP_TENANT_USAGE_SERVED = 0,   /* or refused for another reason */
+    NGX_HTTP_TENANT_USAGE_DENIED,
+    NGX_HTTP_TENANT_USAGE_THROTTLED
+} ngx_http_tenant_usage_e;
+
+
+/* What one request adds to counters. */
+typedef struct {
+    ngx_uint_t                class;    /* index in tg_counters_t.status */
+    ngx_http_tenant_usage_e   verdict;
+    uint64_t                  bytes_in;
+    uint64_t                  bytes_out;
+    uint64_t                  latency_us;
+} ngx_http_tenant_usage_t;
+
+
 static ngx_int_t ngx_http_tenant_usage_handler(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_tenant_usage_class(ngx_http_request_t *r);
+static ngx_http_tenant_usage_e ngx_http_tenant_usage_verdict(
+    ngx_http_tenant_refusal_e refusal);
 static void ngx_http_tenant_usage_add(tg_counters_t *counters,
-    const tg_counters_t *request);
+    const ngx_http_tenant_usage_t *usage);
 
 static char *ngx_http_tenant_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -80,11 +100,10 @@ static ngx_int_t
 ngx_http_tenant_usage_handler(ngx_http_request_t *r)
 {
     off_t                         sent;
-    tg_counters_t                 request, *counters;
-    ngx_msec_int_t                ms;
-    ngx_uint_t                    status;
     ngx_time_t                   *tp;
+    ngx_msec_int_t                ms;
     ngx_http_tenant_ctx_t        *ctx;
+    ngx_http_tenant_usage_t       usage;
     ngx_http_tenant_main_conf_t  *tmcf;
 
     if (r != r->main || ngx_http_tenant_usage_worker == NULL) {
@@ -99,46 +118,19 @@ ngx_http_tenant_usage_handler(ngx_http_request_t *r)
 
     ctx->logged = 1;
 
-    ngx_memzero(&request, sizeof(tg_counters_t));
-
-    status = r->err_status ? r->err_status : r->headers_out.status;
-
-    /* none was sent: the client is to blame, as in nginx's own 499 */
-    request.status[status >= 100 && status < 600 ? status / 100 - 1 : 3] = 1;
-
-    switch (ctx->refusal) {
-
-    case NGX_HTTP_TENANT_NO_CREDENTIAL:
-    case NGX_HTTP_TENANT_BAD_CREDENTIAL:
-    case NGX_HTTP_TENANT_TWO_CREDENTIALS:
-    case NGX_HTTP_TENANT_FORBIDDEN:
-    case NGX_HTTP_TENANT_AUTH_LIMITED:
-        request.denied = 1;
-        break;
-
-    case NGX_HTTP_TENANT_OVER_QUOTA:
-    case NGX_HTTP_TENANT_OVER_CONCURRENCY:
-    case NGX_HTTP_TENANT_BODY_TOO_LARGE:
-        request.throttled = 1;
-        break;
-
-    default:
-        break;
-    }
+    usage.class = ngx_http_tenant_usage_class(r);
+    usage.verdict = ngx_http_tenant_usage_verdict(ctx->refusal);
 
     sent = r->connection->sent;
-    request.bytes_in = r->request_length;
-    request.bytes_out = sent > 0 ? sent : 0;
+    usage.bytes_in = r->request_length;
+    usage.bytes_out = sent > 0 ? sent : 0;
 
     tp = ngx_timeofday();
     ms = (ngx_msec_int_t) ((tp->sec - r->start_sec) * 1000
                            + (tp->msec - r->start_msec));
-    ms = ngx_max(ms, 0);
+    usage.latency_us = (uint64_t) ngx_max(ms, 0) * 1000;
 
-    request.latency_us = (uint64_t) ms * 1000;
-    request.latency[tg_latency_bucket(request.latency_us)] = 1;
-
-    ngx_http_tenant_usage_add(&ngx_http_tenant_usage_worker->total, &request);
+    ngx_http_tenant_usage_add(&ngx_http_tenant_usage_worker->total, &usage);
 
     if (ctx->refusal != NGX_HTTP_TENANT_SERVED) {
         (void) __atomic_fetch_add(
@@ -152,28 +144,77 @@ ngx_http_tenant_usage_handler(ngx_http_request_t *r)
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
-    counters = tg_zone_ptr(tmcf->zone, ctx->route ? ctx->route->counters
-                                                  : ctx->block->counters);
-    ngx_http_tenant_usage_add(counters, &request);
+    ngx_http_tenant_usage_add(tg_zone_ptr(tmcf->zone,
+                                          ctx->route ? ctx->route->counters
+                                                     : ctx->block->counters),
+                              &usage);
     tg_zone_touch(tmcf->zone, ctx->block->slot);
 
     return NGX_OK;
 }
 
 
-/* Most words of one request are zero. */
-static void
-ngx_http_tenant_usage_add(tg_counters_t *counters, const tg_counters_t *request)
+static ngx_uint_t
+ngx_http_tenant_usage_class(ngx_http_request_t *r)
 {
-    size_t           i;
-    uint64_t        *to = (uint64_t *) counters;
-    const uint64_t  *from = (const uint64_t *) request;
+    ngx_uint_t  status;
 
-    for (i = 0; i < offsetof(tg_counters_t, life) / sizeof(uint64_t); i++) {
-        if (from[i]) {
-            (void) __atomic_fetch_add(&to[i], from[i], __ATOMIC_SEQ_CST);
-        }
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    /* none was sent: the client is to blame, as in nginx's own 499 */
+    return status >= 100 && status < 600 ? status / 100 - 1 : 3;
+}
+
+
+static ngx_http_tenant_usage_e
+ngx_http_tenant_usage_verdict(ngx_http_tenant_refusal_e refusal)
+{
+    switch (refusal) {
+
+    case NGX_HTTP_TENANT_NO_CREDENTIAL:
+    case NGX_HTTP_TENANT_BAD_CREDENTIAL:
+    case NGX_HTTP_TENANT_TWO_CREDENTIALS:
+    case NGX_HTTP_TENANT_FORBIDDEN:
+    case NGX_HTTP_TENANT_AUTH_LIMITED:
+        return NGX_HTTP_TENANT_USAGE_DENIED;
+
+    case NGX_HTTP_TENANT_OVER_QUOTA:
+    case NGX_HTTP_TENANT_OVER_CONCURRENCY:
+    case NGX_HTTP_TENANT_BODY_TOO_LARGE:
+        return NGX_HTTP_TENANT_USAGE_THROTTLED;
+
+    default:
+        return NGX_HTTP_TENANT_USAGE_SERVED;
     }
+}
+
+
+static void
+ngx_http_tenant_usage_count(uint64_t *counter, uint64_t n)
+{
+    if (n) {
+        (void) __atomic_fetch_add(counter, n, __ATOMIC_SEQ_CST);
+    }
+}
+
+
+static void
+ngx_http_tenant_usage_add(tg_counters_t *counters,
+    const ngx_http_tenant_usage_t *usage)
+{
+    unsigned  bucket;
+
+    bucket = tg_latency_bucket(usage->latency_us);
+
+    ngx_http_tenant_usage_count(&counters->status[usage->class], 1);
+    ngx_http_tenant_usage_count(&counters->denied,
+                         usage->verdict == NGX_HTTP_TENANT_USAGE_DENIED);
+    ngx_http_tenant_usage_count(&counters->throttled,
+                         usage->verdict == NGX_HTTP_TENANT_USAGE_THROTTLED);
+    ngx_http_tenant_usage_count(&counters->bytes_in, usage->bytes_in);
+    ngx_http_tenant_usage_count(&counters->bytes_out, usage->bytes_out);
+    ngx_http_tenant_usage_count(&counters->latency_us, usage->latency_us);
+    ngx_http_tenant_usage_count(&counters->latency[bucket], 1);
 }
 
 

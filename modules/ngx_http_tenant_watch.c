@@ -613,22 +613,21 @@ ngx_http_tenant_watch_refuse(const tg_watch_event_t *event, const char *line,
 }
 
 
-static void
-ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
-    size_t len)
+/* NGX_DECLINED: the document is refused, and err says why. */
+static ngx_int_t
+ngx_http_tenant_watch_apply(const tg_watch_event_t *event, const char *line,
+    size_t len, tg_error_t *err)
 {
-    tg_error_t                    err;
     tg_block_t                   *block;
     const u_char                 *key;
     tg_zone_status_e              status;
     ngx_http_tenant_main_conf_t  *tmcf = ngx_http_tenant_sync.tmcf;
 
     key = tmcf->secret_key.len ? tmcf->secret_key.data : NULL;
-    block = tg_compile_json(event->object, event->kind, key, &err);
+    block = tg_compile_json(event->object, event->kind, key, err);
 
     if (block == NULL) {
-        ngx_http_tenant_reject_document(event, &err);
-        return;
+        return NGX_DECLINED;
     }
 
     ngx_http_tenant_sync_lock();
@@ -649,15 +648,56 @@ ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
         break;
 
     case TG_ZONE_INVALID:
-        tg_error_set(&err, "", "the compiled block is invalid");
-        ngx_http_tenant_reject_document(event, &err);
-        return;
+        tg_error_set(err, "", "the compiled block is invalid");
+        return NGX_DECLINED;
 
     default:
         ngx_http_tenant_reject_clear(event->kind, event->name, event->revision);
     }
 
     ngx_http_tenant_snapshot_line(event, line, len);
+
+    return NGX_OK;
+}
+
+
+/* A tenant must not escape its suspension by what else its document says. */
+static void
+ngx_http_tenant_watch_suspend(const tg_watch_event_t *event)
+{
+    char              *line;
+    tg_error_t         err;
+    tg_watch_event_t   bare;
+
+    line = tg_watch_suspension(event);
+    if (line == NULL) {
+        return;
+    }
+
+    if (tg_watch_parse(line, ngx_strlen(line), &bare, &err) == TG_WATCH_OK
+        && ngx_http_tenant_watch_apply(&bare, line, ngx_strlen(line), &err)
+           == NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
+                      "tenant: \"%s\" is suspended without the rest of its "
+                      "document, which is refused", event->name);
+    }
+
+    tg_watch_release(&bare);
+    free(line);
+}
+
+
+static void
+ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
+    size_t len)
+{
+    tg_error_t  err;
+
+    if (ngx_http_tenant_watch_apply(event, line, len, &err) == NGX_DECLINED) {
+        ngx_http_tenant_watch_suspend(event);
+        ngx_http_tenant_reject_document(event, &err);
+    }
 }
 
 

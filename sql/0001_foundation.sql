@@ -85,6 +85,8 @@ INSERT INTO tiergate.settings (name, value, description) VALUES
      'How long a gateway may be away and still resume by delta'),
     ('usage.retention', '"62 days"',
      'How long usage by the minute is kept'),
+    ('audit.retention', '"forever"',
+     'How long the audit is kept: forever, or an interval'),
     ('idempotency.retention', '"24 hours"',
      'How long an answer is remembered for its Idempotency-Key');
 
@@ -237,6 +239,9 @@ AS $$
 DECLARE
     t text;
 BEGIN
+    IF array_ndims(list) > 1 THEN
+        RETURN false;
+    END IF;
     FOREACH t IN ARRAY list LOOP
         IF t IS NULL OR octet_length(t) NOT BETWEEN 1 AND longest OR t ~ '[\x01-\x20\x7f]' THEN
             RETURN false;
@@ -247,7 +252,7 @@ END
 $$;
 
 COMMENT ON FUNCTION tiergate.are_tokens(text[], integer) IS
-    'Whether each of these has 1 to so many bytes, and no blanks or control characters';
+    'Whether this is a list of one dimension in which each has 1 to so many bytes, and no blanks or control characters';
 
 
 CREATE FUNCTION tiergate.are_methods(list text[])
@@ -340,12 +345,14 @@ BEGIN
     FOR c IN SELECT value FROM jsonb_array_elements(claims) LOOP
         IF jsonb_typeof(c) <> 'object' OR c - '{name,values}'::text[] <> '{}' OR NOT c ?& '{name,values}'
            OR jsonb_typeof(c->'name') <> 'string' OR octet_length(c->>'name') NOT BETWEEN 1 AND 128
+           OR c->>'name' ~ '[\x01-\x1f\x7f]'
            OR jsonb_typeof(c->'values') <> 'array' THEN
             RETURN false;
         END IF;
         IF jsonb_array_length(c->'values') NOT BETWEEN 1 AND 64
            OR EXISTS (SELECT FROM jsonb_array_elements(c->'values') v
-                       WHERE jsonb_typeof(v) <> 'string' OR octet_length(v #>> '{}') NOT BETWEEN 1 AND 256) THEN
+                       WHERE jsonb_typeof(v) <> 'string' OR octet_length(v #>> '{}') NOT BETWEEN 1 AND 256
+                          OR v #>> '{}' ~ '[\x01-\x1f\x7f]') THEN
             RETURN false;
         END IF;
     END LOOP;

@@ -242,6 +242,17 @@ COMMENT ON FUNCTION tiergate.current_db_role() IS
     'Database login, and the role it has set';
 
 
+CREATE FUNCTION tiergate.current_request_ids()
+RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$
+    SELECT nullif(current_setting('tiergate.request_ids', true), '')::jsonb
+$$;
+
+COMMENT ON FUNCTION tiergate.current_request_ids() IS
+    'Ids of the REST calls that this transaction serves, by the name of the tenant that each creates; null if it serves one call';
+
+
 CREATE FUNCTION tiergate.redact_keys(keys jsonb)
 RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -333,8 +344,13 @@ RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
+    -- only who owns the table has the privilege to delete at all: this keeps
+    -- its owner from doing so by mistake
+    IF TG_OP = 'DELETE' AND current_setting('tiergate.pruning', true) = 'audit' THEN
+        RETURN NULL;
+    END IF;
     PERFORM tiergate.refuse(403, 'audit-immutable', '', 'audit rows are never changed or deleted',
-                            'the owner of the registry may remove old ones with tiergate.prune_audit()');
+                            'setting audit.retention drops old ones; so may the owner of the registry, with tiergate.prune_audit()');
     RETURN NULL;
 END
 $$;
@@ -348,11 +364,10 @@ CREATE TRIGGER audit_keep
 
 CREATE PROCEDURE tiergate.prune_audit(before timestamptz)
 LANGUAGE plpgsql
+SET tiergate.pruning = 'audit'
 AS $$
 BEGIN
-    ALTER TABLE tiergate.audit DISABLE TRIGGER audit_keep;
     DELETE FROM tiergate.audit WHERE at < prune_audit.before;
-    ALTER TABLE tiergate.audit ENABLE TRIGGER audit_keep;
 END
 $$;
 
@@ -417,7 +432,8 @@ BEGIN
                 WITH audited AS (
                     INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
                     SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
-                           (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+                           coalesce((SELECT tiergate.current_request_ids()) ->> n.tenant,
+                                    (SELECT nullif(current_setting('tiergate.request_id', true), ''))),
                            'insert', '%1$s', n.tenant, %2$s,
                            tiergate.redact('%1$s', jsonb_strip_nulls(to_jsonb(n)))
                       FROM new_rows n
@@ -474,7 +490,8 @@ BEGIN
     WITH audited AS (
         INSERT INTO tiergate.audit (db_role, actor, request_id, action, object, tenant, name, new)
         SELECT (SELECT tiergate.current_db_role()), (SELECT tiergate.current_actor()),
-               (SELECT nullif(current_setting('tiergate.request_id', true), '')),
+               coalesce((SELECT tiergate.current_request_ids()) ->> n.name,
+                        (SELECT nullif(current_setting('tiergate.request_id', true), ''))),
                'insert', 'tenants', n.name, n.name,
                jsonb_strip_nulls(to_jsonb(n))
           FROM new_rows n

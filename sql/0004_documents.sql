@@ -46,8 +46,10 @@ CREATE FUNCTION tiergate.tenant_document(t tiergate.tenants)
 RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    document text;
 BEGIN
-    RETURN json_strip_nulls(json_build_object(
+    document := json_strip_nulls(json_build_object(
         'name',     t.name,
         'id',       t.id,
         'revision', coalesce((SELECT max(c.revision) FROM tiergate.changes c
@@ -134,6 +136,15 @@ BEGIN
                         'burst',    q.burst,
                         'dry_run',  q.dry_run) ORDER BY q.name), '[]')
                FROM tiergate.quotas q WHERE q.tenant = t.name)))::text;
+
+    -- no gateway takes more: but a suspension must reach it
+    IF octet_length(document) > 4194304 AND t.state = 'suspended' THEN
+        document := json_strip_nulls(json_build_object(
+            'name', t.name, 'id', t.id, 'revision', document::json->'revision', 'tier', t.tier,
+            'state', t.state, 'reason', t.reason, 'hosts', document::json->'hosts', 'issuers', '[]'::json,
+            'api_keys', '[]'::json, 'upstreams', '[]'::json, 'routes', '[]'::json, 'quotas', '[]'::json))::text;
+    END IF;
+    RETURN document;
 END
 $$;
 

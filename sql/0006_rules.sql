@@ -35,16 +35,17 @@ COMMENT ON COLUMN tiergate.refusals.hint    IS 'What to do';
 INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('tenants_name',      422, 'invalid-label',  '/name',         'tenant name "%s" is no DNS label', 'use lower-case letters, digits and inner hyphens, at most 63'),
     ('tenants_state',     422, 'unknown-value',  '/state',        'state of tenant "%s" is not known', 'use active or suspended'),
-    ('tenants_reason',    422, 'wrong-length',   '/reason',       'reason of tenant "%s" has more than 200 bytes', ''),
+    ('tenants_reason',    422, 'wrong-length',   '/reason',       'reason of tenant "%s" has more than 200 bytes, or control characters', 'the refused client is shown it: write one short line'),
     ('tenants_display',   422, 'wrong-length',   '/display_name', 'display_name of tenant "%s" has more than 200 bytes', ''),
     ('tenants_labels',    422, 'invalid-labels', '/labels',       'labels of tenant "%s" are no object of strings, or have more than 16384 bytes', ''),
     ('tenants_boost',     422, 'invalid-boost',  '/boost',        'the boost of tenant "%s" needs both a factor and an end', ''),
+    ('tenants_until',     422, 'out-of-range',   '/boost/until',  'the boost of tenant "%s" has no finite end', 'until => now() + ''2 hours'''),
     ('tenants_factor',    422, 'out-of-range',   '/boost/factor', 'the boost factor of tenant "%s" does not lie between 0.001 and 1000', ''),
     ('tenants_pkey',      409, 'tenant-exists',  '/name',         'there is a tenant of this name already', 'choose another name, or PATCH the tenant'),
     ('tenants_tier',      422, 'unknown-tier',   '/tier',         'the tier of tenant "%s" is not known', 'list the tiers with GET /v1/tiers'),
     ('tiers_in_use',      409, 'tier-in-use',    '/name',         'tenants are of tier "%s"', 'change their tier first'),
 
-    ('hosts_host',        422, 'invalid-hostname', '', 'hostname "%s" is none', 'use a DNS name in lower case, without port or final dot, non-ASCII labels as xn--; a wildcard is *.name'),
+    ('hosts_host',        422, 'invalid-hostname', '', '"%s" is no hostname', 'use a DNS name in lower case, without port or final dot, non-ASCII labels as xn--; a wildcard is *.name'),
     ('hosts_one_label',   422, 'invalid-hostname', '', 'hostname "%s" has one label only, which no public name has', 'give the full name, or set hosts.allow_single_label'),
     ('hosts_rival',       409, 'host-taken',       '', 'hostname "%s" overlaps a hostname of another tenant', 'choose another name, or set hosts.allow_nested_claims'),
     ('hosts_pkey',        409, 'host-taken',       '', 'this hostname belongs to a tenant already', 'choose another name'),
@@ -57,7 +58,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('issuers_issuer',     422, 'invalid-issuer',    '/issuer',         'the iss claim of issuer "%s" has not 1 to 512 bytes without blanks', ''),
     ('issuers_algorithms', 422, 'unknown-value',     '/algorithms',     'issuer "%s" has no algorithm, or one that is not known', 'use RS, PS, ES or HS with 256, 384 or 512, or EdDSA'),
     ('issuers_leeway',     422, 'out-of-range',      '/leeway',         'leeway of issuer "%s" does not lie between 0 and 300 seconds', ''),
-    ('issuers_claim',      422, 'wrong-length',      '/consumer_claim', 'consumer_claim of issuer "%s" has not 1 to 128 bytes', ''),
+    ('issuers_claim',      422, 'wrong-length',      '/consumer_claim', 'consumer_claim of issuer "%s" has not 1 to 128 bytes without control characters', ''),
     ('issuers_jwks_uri',   422, 'invalid-jwks-uri',  '/jwks_uri',       'jwks_uri of issuer "%s" is no http or https URL of at most 2048 bytes', ''),
     ('issuers_insecure',   422, 'insecure-uri',      '/jwks_uri',       'jwks_uri of issuer "%s" is not https', 'use https, or set jwks.allow_http'),
     ('issuers_keys',       422, 'wrong-type',        '/jwks/keys',      'keys of issuer "%s" are no array', ''),
@@ -97,7 +98,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('routes_auth',          422, 'unknown-value',     '/auth/mode',        'auth of route "%s" is not known', 'use required, optional or none'),
     ('routes_auth_methods',  422, 'unknown-value',     '/auth/methods',     'auth methods of route "%s" are not jwt and api_key', ''),
     ('routes_scopes',        422, 'invalid-scopes',    '/auth/scopes',      'scopes of route "%s" are not at most 64 strings of 1 to 128 bytes without blanks', ''),
-    ('routes_claims',        422, 'invalid-claims',    '/auth/claims',      'claims of route "%s" are not at most 16 of {name, values}, with 1 to 64 values each', ''),
+    ('routes_claims',        422, 'invalid-claims',    '/auth/claims',      'claims of route "%s" are not at most 16 of {name, values}, with 1 to 64 values each', 'write names and values without control characters'),
     ('routes_rewrite',       422, 'unknown-value',     '/rewrite/type',     'rewrite of route "%s" is not known', 'use strip_prefix, replace_prefix or replace_path'),
     ('routes_rewrite_value', 422, 'invalid-rewrite',   '/rewrite/value',    'rewrite value of route "%s" does not go with its rewrite', 'replace_prefix and replace_path take a normalised path of at most 512 bytes, strip_prefix takes none'),
     ('routes_rewrite_match', 422, 'invalid-rewrite',   '/rewrite/type',     'this rewrite of route "%s" needs a path of type prefix', ''),
@@ -124,6 +125,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('gateways_tenant',       422, 'invalid-gateway', '/tenant', NULL, ''),
     ('gateways_tenant_fkey',  422, 'unknown-tenant',  '/tenant', 'there is no tenant of this name', ''),
     ('api_tokens_name_key',   409, 'token-exists',    '/name',   'there is a token of this name already', 'choose another name, or revoke that one'),
+    ('api_tokens_scope',      422, 'unknown-value',   '/scope',  NULL, ''),
     ('api_tokens_tenant',     422, 'invalid-token',   '/tenant', NULL, ''),
     ('api_tokens_gateway',    422, 'invalid-token',   '/gateway', NULL, ''),
     ('api_tokens_tenant_fkey', 422, 'unknown-tenant', '/tenant', 'there is no tenant of this name', ''),
@@ -177,11 +179,12 @@ DECLARE
     broken text := CASE
         WHEN NOT tiergate.is_label(NEW.name)                          THEN 'tenants_name'
         WHEN NEW.state NOT IN ('active', 'suspended')                 THEN 'tenants_state'
-        WHEN octet_length(NEW.reason) > 200                           THEN 'tenants_reason'
+        WHEN octet_length(NEW.reason) > 200 OR NEW.reason ~ '[\x01-\x1f\x7f]' THEN 'tenants_reason'
         WHEN octet_length(NEW.display_name) > 200                     THEN 'tenants_display'
         WHEN NOT tiergate.are_labels(NEW.labels)                      THEN 'tenants_labels'
         WHEN (NEW.boost_factor IS NULL) <> (NEW.boost_until IS NULL)  THEN 'tenants_boost'
         WHEN NEW.boost_factor NOT BETWEEN 0.001 AND 1000              THEN 'tenants_factor'
+        WHEN NOT isfinite(NEW.boost_until)                            THEN 'tenants_until'
         END;
 BEGIN
     IF broken IS NULL AND NOT EXISTS (SELECT FROM tiergate.tiers s WHERE s.name = NEW.tier)
@@ -339,10 +342,11 @@ BEGIN
                                  NEW.keys) > 0 THEN 'issuers_ref' END
         WHEN NEW.issuer IS NULL THEN 'issuers_own'
         WHEN octet_length(NEW.issuer) NOT BETWEEN 1 AND 512 OR NEW.issuer ~ '[\x01-\x20\x7f]' THEN 'issuers_issuer'
-        WHEN cardinality(NEW.algorithms) = 0 OR NOT NEW.algorithms <@
+        WHEN cardinality(NEW.algorithms) = 0 OR array_ndims(NEW.algorithms) > 1 OR NOT NEW.algorithms <@
              '{RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,HS256,HS384,HS512,EdDSA}' THEN 'issuers_algorithms'
         WHEN NEW.leeway NOT BETWEEN 0 AND 300 THEN 'issuers_leeway'
-        WHEN octet_length(NEW.consumer_claim) NOT BETWEEN 1 AND 128 THEN 'issuers_claim'
+        WHEN octet_length(NEW.consumer_claim) NOT BETWEEN 1 AND 128
+             OR NEW.consumer_claim ~ '[\x01-\x1f\x7f]' THEN 'issuers_claim'
         WHEN octet_length(NEW.jwks_uri) > 2048 OR NEW.jwks_uri !~ '^https?://[!-~]+$' THEN 'issuers_jwks_uri'
         WHEN NEW.jwks_uri ~ '^http:' AND tiergate.setting('jwks.allow_http') IS DISTINCT FROM 'true' THEN 'issuers_insecure'
         WHEN jsonb_typeof(NEW.keys) <> 'array' THEN 'issuers_keys'
@@ -580,7 +584,7 @@ DECLARE
                                             AND tiergate.are_hostnames(NEW.hosts)) THEN 'routes_hosts'
         WHEN NEW.headers IS NOT NULL AND NOT tiergate.are_headers(NEW.headers) THEN 'routes_headers'
         WHEN NEW.auth NOT IN ('required', 'optional', 'none') THEN 'routes_auth'
-        WHEN cardinality(NEW.auth_methods) = 0 OR NOT NEW.auth_methods <@ '{jwt,api_key}' THEN 'routes_auth_methods'
+        WHEN cardinality(NEW.auth_methods) = 0 OR array_ndims(NEW.auth_methods) > 1 OR NOT NEW.auth_methods <@ '{jwt,api_key}' THEN 'routes_auth_methods'
         WHEN NEW.scopes IS NOT NULL AND NOT (cardinality(NEW.scopes) <= 64
                                              AND tiergate.are_tokens(NEW.scopes, 128)) THEN 'routes_scopes'
         WHEN NEW.claims IS NOT NULL AND NOT tiergate.are_claims(NEW.claims) THEN 'routes_claims'
@@ -794,6 +798,63 @@ COMMENT ON FUNCTION tiergate.check_gateway() IS 'Trigger: what a gateway may be 
 
 CREATE TRIGGER gateways_check BEFORE INSERT ON tiergate.gateways
     FOR EACH ROW EXECUTE FUNCTION tiergate.check_gateway();
+
+
+CREATE FUNCTION tiergate.check_setting()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    word  text := NEW.value #>> '{}';
+    sound boolean;
+    wants text;
+BEGIN
+    IF NEW.name <> OLD.name THEN
+        PERFORM tiergate.refuse(422, 'name-immutable', '/name', 'settings are not renamed', '');
+    END IF;
+
+    -- who makes changes must not be able to forget them
+    IF NEW.name = 'audit.retention' AND NOT pg_has_role(
+           (SELECT c.relowner FROM pg_class c WHERE c.oid = 'tiergate.audit'::regclass), 'USAGE') THEN
+        PERFORM tiergate.refuse(403, 'audit-immutable', '/value',
+                                'only the owner of the registry decides how long the audit is kept', '');
+    END IF;
+
+    wants := CASE
+        WHEN NEW.name LIKE 'endpoints.%'   THEN 'an array of networks: ["10.0.0.0/8", "fd00::/8"]'
+        WHEN NEW.name = 'audit.retention'  THEN '"forever", or an interval of at most a thousand years: "400 days"'
+        WHEN NEW.name LIKE '%.retention'   THEN 'an interval of at most a thousand years: "24 hours"'
+        WHEN NEW.name LIKE '%\_seconds'    THEN 'a whole number from 10 to 86400'
+        ELSE 'true or false' END;
+    BEGIN
+        sound := CASE
+            WHEN NEW.name LIKE 'endpoints.%' THEN
+                CASE WHEN jsonb_typeof(NEW.value) = 'array' THEN
+                    (SELECT coalesce(bool_and(n::inet IS NOT NULL), true) FROM jsonb_array_elements_text(NEW.value) n) END
+            WHEN NEW.name = 'audit.retention' AND NEW.value = '"forever"' THEN true
+            WHEN NEW.name LIKE '%.retention' THEN
+                jsonb_typeof(NEW.value) = 'string' AND word::interval BETWEEN '0' AND '1000 years'
+            WHEN NEW.name LIKE '%\_seconds' THEN
+                jsonb_typeof(NEW.value) = 'number' AND word::numeric BETWEEN 10 AND 86400 AND word::numeric % 1 = 0
+            ELSE jsonb_typeof(NEW.value) = 'boolean' END;
+    EXCEPTION WHEN data_exception THEN
+        sound := false;
+    END;
+
+    IF sound IS NOT TRUE THEN
+        PERFORM tiergate.refuse(422, 'invalid-setting', '/value',
+                                format('setting "%s" cannot be %s', NEW.name, left(NEW.value::text, 100)),
+                                'write ' || wants);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.check_setting() IS
+    'Trigger: a setting has a value that its readers can use';
+
+CREATE TRIGGER settings_check BEFORE UPDATE ON tiergate.settings
+    FOR EACH ROW EXECUTE FUNCTION tiergate.check_setting();
 
 
 -- What GET STACKED DIAGNOSTICS says of a caught error.

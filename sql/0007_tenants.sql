@@ -476,7 +476,23 @@ $$;
 COMMENT ON FUNCTION tiergate.problem_title(text) IS 'Title of a problem type';
 
 
-CREATE FUNCTION tiergate.import_one(body jsonb, OUT status integer, OUT result jsonb)
+-- What is only judged at commit, such as a host below a wildcard that another
+-- transaction has claimed meanwhile.
+CREATE FUNCTION tiergate.settle_import()
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;
+    SET CONSTRAINTS ALL DEFERRED;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.settle_import() IS
+    'Judges now what is otherwise judged at commit, and draws the revision of what was imported so far';
+
+
+CREATE FUNCTION tiergate.import_one(body jsonb, settle boolean, OUT status integer, OUT result jsonb)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -484,6 +500,9 @@ DECLARE
 BEGIN
     result := tiergate.onboard(body);
     status := 201;
+    IF settle THEN
+        PERFORM tiergate.settle_import();
+    END IF;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS v.state = RETURNED_SQLSTATE, v.message = MESSAGE_TEXT,
                             v.detail = PG_EXCEPTION_DETAIL, v.pointer = COLUMN_NAME;
@@ -501,61 +520,93 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.import_one(jsonb) IS
+COMMENT ON FUNCTION tiergate.import_one(jsonb, boolean) IS
     'Creates one tenant, or says as a problem document why not';
 
 
-CREATE FUNCTION tiergate.import_range(bodies jsonb[], first integer, last integer)
-RETURNS TABLE (line integer, status integer, result jsonb)
+CREATE TYPE tiergate.import_answer AS (
+    line   integer,
+    status integer,
+    result jsonb
+);
+
+COMMENT ON TYPE tiergate.import_answer IS 'What became of a line: 201 with name and keys, or a problem document';
+
+
+CREATE FUNCTION tiergate.import_range(bodies jsonb[], first integer, last integer, settle boolean)
+RETURNS SETOF tiergate.import_answer
 LANGUAGE plpgsql
 AS $$
-#variable_conflict use_column
 DECLARE
-    middle integer := (first + last) / 2;
+    middle  integer := (first + last) / 2;
+    refused boolean := false;
+    made    jsonb;
 BEGIN
     IF first = last THEN
-        RETURN QUERY SELECT first, o.status, o.result FROM tiergate.import_one(bodies[first]) o;
+        RETURN QUERY SELECT first, o.status, o.result FROM tiergate.import_one(bodies[first], settle) o;
         RETURN;
     END IF;
 
+    -- what RETURN QUERY has returned is not taken back with the block
     BEGIN
-        RETURN QUERY
-        WITH lines AS MATERIALIZED (
-            SELECT n, tiergate.parse_tenant(bodies[n]) AS body FROM generate_series(first, last) n
-        ), made AS MATERIALIZED (
-            SELECT i.tenant, i.keys
-              FROM tiergate.insert_tenants(ARRAY(SELECT l.body FROM lines l ORDER BY l.n)) i
-        )
-        SELECT l.n, 201, jsonb_build_object('name', (l.body).name, 'keys', coalesce(m.keys, '[]'))
-          FROM lines l LEFT JOIN made m ON m.tenant = (l.body).name
-         ORDER BY l.n;
-        RETURN;
+        made := (SELECT jsonb_object_agg(i.tenant, i.keys)
+                   FROM tiergate.insert_tenants(ARRAY(SELECT tiergate.parse_tenant(bodies[n])
+                                                        FROM generate_series(first, last) n ORDER BY n)) i);
+        IF settle THEN
+            PERFORM tiergate.settle_import();
+        END IF;
     EXCEPTION WHEN OTHERS THEN
-        NULL;   -- found out below
+        refused := true;    -- which line is found out below
     END;
 
-    RETURN QUERY SELECT * FROM tiergate.import_range(bodies, first, middle);
-    RETURN QUERY SELECT * FROM tiergate.import_range(bodies, middle + 1, last);
+    IF refused THEN
+        RETURN QUERY SELECT * FROM tiergate.import_range(bodies, first, middle, settle);
+        RETURN QUERY SELECT * FROM tiergate.import_range(bodies, middle + 1, last, settle);
+    ELSE
+        RETURN QUERY
+        SELECT n, 201, jsonb_build_object('name', bodies[n]->'name', 'keys', coalesce(made->(bodies[n]->>'name'), '[]'))
+          FROM generate_series(first, last) n;
+    END IF;
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.import_range(jsonb[], integer, integer) IS
+COMMENT ON FUNCTION tiergate.import_range(jsonb[], integer, integer, boolean) IS
     'Creates the tenants of some lines at once, or of the halves of them where one is refused';
 
 
+-- At first everything is written without the revision lock, which nobody else can
+-- do without; line by line under the lock only if that was in vain.
 CREATE FUNCTION tiergate.import_tenants(lines jsonb)
 RETURNS TABLE (line integer, status integer, body text)
-LANGUAGE sql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET jit = off
 AS $$
-    SELECT r.line, r.status, r.result::text
-      FROM (SELECT array_agg(l.value ORDER BY l.ordinality) AS bodies
-              FROM jsonb_array_elements(lines) WITH ORDINALITY l) a,
-           tiergate.import_range(a.bodies, 1, cardinality(a.bodies)) r
-     WHERE a.bodies IS NOT NULL
+DECLARE
+    bodies  jsonb[] := ARRAY(SELECT l.value FROM jsonb_array_elements(lines) WITH ORDINALITY l
+                              ORDER BY l.ordinality);
+    last    integer := cardinality(bodies);
+    answers tiergate.import_answer[];
+BEGIN
+    IF last = 0 THEN
+        RETURN;
+    END IF;
+
+    BEGIN
+        answers := ARRAY(SELECT r FROM tiergate.import_range(bodies, 1, last, false) r);
+        SET CONSTRAINTS ALL IMMEDIATE;
+    EXCEPTION WHEN OTHERS THEN
+        answers := NULL;
+    END;
+
+    IF answers IS NULL THEN
+        answers := ARRAY(SELECT r FROM tiergate.import_range(bodies, 1, last, true) r);
+    END IF;
+
+    RETURN QUERY SELECT a.line, a.status, a.result::text FROM unnest(answers) a ORDER BY a.line;
+END
 $$;
 
 COMMENT ON FUNCTION tiergate.import_tenants(jsonb) IS

@@ -15,6 +15,15 @@ AS $$
 DECLARE
     token text := tiergate.new_secret('tgt_');
 BEGIN
+    IF (scope IN ('admin', 'reader', 'tenant', 'gateway')) IS NOT TRUE THEN
+        PERFORM tiergate.refuse(422, 'unknown-value', '/scope', format('scope "%s" is not known', scope),
+                                'use admin, reader, tenant or gateway');
+    END IF;
+    IF (scope = 'tenant') <> (tenant IS NOT NULL) OR (scope = 'gateway') <> (gateway IS NOT NULL) THEN
+        PERFORM tiergate.refuse(422, 'invalid-token', '',
+                                'scope tenant, and no other, names a tenant; scope gateway, and no other, a gateway',
+                                'create_token(''ci'', scope => ''tenant'', tenant => ''acme'')');
+    END IF;
     INSERT INTO tiergate.api_tokens (name, scope, tenant, gateway, expires_at, token_sha256)
     VALUES (create_token.name, create_token.scope, create_token.tenant, create_token.gateway, expires,
             sha256(token::bytea));
@@ -155,7 +164,9 @@ BEGIN
     SELECT * INTO who FROM tiergate.resolve_credential(credential);
     IF NOT tiergate.scope_allows(required_scope, subject, who.scope, who.tenant, who.gateway) THEN
         PERFORM tiergate.refuse(403, 'forbidden', '', 'the credential does not allow this call',
-                                format('it takes scope %s', required_scope));
+                                CASE WHEN subject IS NULL OR required_scope = 'admin' THEN format('it takes scope %s', required_scope)
+                                     ELSE format('it takes scope admin, or scope %s that may do this to "%s"',
+                                                 required_scope, left(subject, 100)) END);
     END IF;
 
     PERFORM set_config('tiergate.actor',        who.actor, true),
@@ -195,6 +206,38 @@ $$;
 
 COMMENT ON FUNCTION tiergate_api.begin_request(jsonb, text, text, jsonb, text, text) IS
     'Opens the transaction of a REST call: resolves the credential, checks the scope, remembers who it is for the audit; returns the answer if {"key", "digest"} was answered before';
+
+
+-- Keys are claimed in one order by everybody, so that two who want the same ones
+-- do not wait for each other.
+CREATE FUNCTION tiergate_api.claim_keys(calls jsonb)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted  bigint := (SELECT count(*) FROM jsonb_array_elements(calls) c WHERE c ? 'idempotency');
+    claimed bigint;
+BEGIN
+    IF wanted = 0 THEN
+        RETURN;
+    END IF;
+
+    INSERT INTO tiergate.idempotency_keys (credential, key, digest)
+    SELECT current_setting('tiergate.actor'), c #>> '{idempotency,key}', c #>> '{idempotency,digest}'
+      FROM jsonb_array_elements(calls) c
+     WHERE c ? 'idempotency'
+     ORDER BY 2
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS claimed = ROW_COUNT;
+    IF claimed < wanted THEN
+        RAISE unique_violation USING MESSAGE = 'one of these calls was made before';
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate_api.claim_keys(jsonb) IS
+    'Claims the Idempotency-Keys of [{"idempotency": {"key", "digest"}}]; fails if one of them is taken';
 
 
 CREATE FUNCTION tiergate_api.remember(idempotency jsonb, response tiergate_api.response)

@@ -314,6 +314,58 @@ $$;
 COMMENT ON FUNCTION tiergate_api.create_tenant(text[], jsonb, jsonb) IS 'POST /v1/tenants';
 
 
+-- Several calls of create_tenant() as one, for tenantd; begin_request() has been
+-- called for all of them.  They share a revision.  Any refusal refuses them all,
+-- and does not say whose it is: whoever was to blame is found by calling again.
+-- So does a lock that one of them would have to wait for, since the others have
+-- no part in it.
+CREATE FUNCTION tiergate_api.create_tenants(calls jsonb)
+RETURNS SETOF tiergate_api.response
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '200ms'
+AS $$
+DECLARE
+    bodies   tiergate.tenant_body[];
+    made     jsonb;
+    shown    jsonb[];
+    ids      bigint[];
+    revision bigint;
+    answer   tiergate_api.response;
+BEGIN
+    PERFORM tiergate_api.claim_keys(calls);
+
+    PERFORM set_config('tiergate.request_ids',
+                       (SELECT jsonb_object_agg(coalesce(c #>> '{body,name}', ''), c->'id')
+                          FROM jsonb_array_elements(calls) c)::text, true);
+    bodies := ARRAY(SELECT tiergate.parse_tenant(c.value->'body')
+                      FROM jsonb_array_elements(calls) WITH ORDINALITY c ORDER BY c.ordinality);
+    made   := (SELECT jsonb_object_agg(i.tenant, i.keys) FROM tiergate.insert_tenants(bodies) i);
+
+    SELECT array_agg(t.id ORDER BY b.ordinality),
+           array_agg(tiergate.tenant_json(t) || jsonb_build_object('keys', coalesce(made->t.name, '[]'))
+                     ORDER BY b.ordinality)
+      INTO ids, shown
+      FROM unnest(bodies) WITH ORDINALITY b
+      JOIN tiergate.tenants t ON t.name = b.name;
+
+    revision := tiergate_api.settle('tenant', ids[1]);
+
+    FOR i IN 1 .. cardinality(ids) LOOP
+        answer := tiergate_api.ok(shown[i] || jsonb_build_object('revision', revision),
+                                  revision, 201, '/v1/tenants/' || (shown[i]->>'name'));
+        IF calls->(i - 1) ? 'idempotency' THEN
+            PERFORM tiergate_api.remember(calls->(i - 1)->'idempotency', answer);
+        END IF;
+        RETURN NEXT answer;
+    END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate_api.create_tenants(jsonb) IS
+    'Several POST /v1/tenants, from [{"id", "idempotency", "body"}]: all are created with one revision, or none';
+
+
 CREATE FUNCTION tiergate_api.get_tenant(path text[], query jsonb, body jsonb)
 RETURNS tiergate_api.response
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -463,6 +515,8 @@ BEGIN
         WHEN 'upstream' THEN PERFORM tiergate.write_upstreams(owner, ARRAY[tiergate.parse_upstream(given)], true);
         WHEN 'route'    THEN PERFORM tiergate.write_routes(owner, ARRAY[tiergate.parse_route(given)], true);
         WHEN 'quota'    THEN PERFORM tiergate.write_quotas(owner, ARRAY[tiergate.parse_quota(given)], true);
+        ELSE PERFORM tiergate.refuse(422, 'unknown-value', '', format('kind "%s" is not known', kind),
+                                     'use host, issuer, consumer, upstream, route or quota');
     END CASE;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS v.state = RETURNED_SQLSTATE, v.message = MESSAGE_TEXT,

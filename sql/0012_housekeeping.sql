@@ -80,6 +80,34 @@ COMMENT ON FUNCTION tiergate.drop_old_usage() IS
     'Drops days of usage that are older than setting usage.retention';
 
 
+-- Rows are numbered about as they come, so that the oldest are found without an
+-- index on time; what is beyond a batch goes the next minutes.
+CREATE FUNCTION tiergate.drop_old_audit()
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET tiergate.pruning = 'audit'
+AS $$
+DECLARE
+    kept text := tiergate.setting('audit.retention') #>> '{}';
+    gone bigint;
+BEGIN
+    IF kept = 'forever' THEN
+        RETURN 0;
+    END IF;
+    DELETE FROM tiergate.audit a
+     USING (SELECT o.id FROM (SELECT x.id, x.at FROM tiergate.audit x ORDER BY x.id LIMIT 10000) o
+             WHERE o.at < now() - kept::interval) old
+     WHERE a.id = old.id;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.drop_old_audit() IS
+    'Drops audit rows that are older than setting audit.retention, at most 10,000 at once';
+
+
 CREATE FUNCTION tiergate.housekeeping()
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -96,6 +124,7 @@ BEGIN
     END LOOP;
     PERFORM tiergate.drop_old_usage();
     PERFORM tiergate.prune_changes();
+    PERFORM tiergate.drop_old_audit();
 
     DELETE FROM tiergate.idempotency_keys k
      WHERE k.created_at < now() - (tiergate.setting('idempotency.retention') #>> '{}')::interval;
@@ -108,7 +137,7 @@ END
 $$;
 
 COMMENT ON FUNCTION tiergate.housekeeping() IS
-    'Makes partitions ahead, and drops what has outlived its retention: usage, changes, remembered answers, API keys that expired 30 days ago';
+    'Makes partitions ahead, and drops what has outlived its retention: usage, changes, audit, remembered answers, API keys that expired 30 days ago';
 
 DO $$ BEGIN PERFORM tiergate.housekeeping(); END $$;
 

@@ -43,6 +43,7 @@ REVOKE ALL ON SEQUENCE tiergate.revision FROM tiergate_admin;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tiergate TO tiergate_admin;
 REVOKE EXECUTE ON FUNCTION
     tiergate.ensure_usage_partition(date), tiergate.prune_changes(), tiergate.drop_old_usage(),
+    tiergate.drop_old_audit(), tiergate.check_setting(),
     tiergate.housekeeping(), tiergate.record_usage(text, jsonb),
     tiergate.gateway_ack(text, text, bigint, jsonb),
     tiergate.grant_tenant_role(name, text)

@@ -91,6 +91,10 @@ main(int argc, char **argv)
             continue;
         }
 
+        if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+            return td_help(&cli);
+        }
+
         if (td_cli_parse(&cli, argc > 2 ? argc - 2 : 0, argv + 2) != 0) {
             return 2;
         }

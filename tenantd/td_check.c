@@ -3,6 +3,7 @@
 #include "td_body.h"
 #include "td_check.h"
 #include "td_keys.h"
+#include "td_patterns.h"
 
 
 static int
@@ -58,7 +59,7 @@ td_check_type(td_request_t *request)
 }
 
 
-int
+static int
 td_check_keys(const td_daemon_t *daemon, json_t *json, td_problem_t *problem,
     tg_error_t *err)
 {
@@ -78,6 +79,20 @@ td_check_keys(const td_daemon_t *daemon, json_t *json, td_problem_t *problem,
     problem->pointer = err->pointer;
 
     return -1;
+}
+
+
+int
+td_check_json(const td_daemon_t *daemon, json_t *json, int keys,
+    td_problem_t *problem, tg_error_t *err)
+{
+    if (td_patterns_check(json, err) != 0) {
+        *problem = td_problem(TD_PROBLEM_INVALID_PATTERN, err->message);
+        problem->pointer = err->pointer;
+        return -1;
+    }
+
+    return keys ? td_check_keys(daemon, json, problem, err) : 0;
 }
 
 
@@ -112,8 +127,8 @@ td_check_body(td_request_t *request)
         return -1;
     }
 
-    changed = request->match.route->keys
-              ? td_check_keys(request->daemon, json, &problem, &err) : 0;
+    changed = td_check_json(request->daemon, json, request->match.route->keys,
+                            &problem, &err);
 
     if (changed == 1) {
         request->sealed = json_dumps(json, JSON_COMPACT);

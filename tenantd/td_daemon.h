@@ -24,6 +24,7 @@ typedef struct td_daemon_s {
     struct td_feed_s    *feed;
     struct td_watch_s   *watch;
     struct td_ack_s     *ack;
+    struct td_batches_s *batches;
     struct td_jwks_s    *jwks;
     struct td_provision_s *provision;   /* NULL: this tenantd runs no gateways */
 

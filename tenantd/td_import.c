@@ -167,7 +167,8 @@ td_chunk_take_line(td_chunk_t *chunk, const char *text, size_t len)
 
     json = td_body_parse(text, len, &problem, detail);
     keys = json == NULL ? -1
-           : td_check_keys(chunk->import->request->daemon, json, &problem, &err);
+           : td_check_json(chunk->import->request->daemon, json, 1, &problem,
+                           &err);
 
     if (keys < 0) {
         line->answer = td_import_refusal(line->number, &problem);

@@ -291,6 +291,8 @@ td_pg_connect(td_pg_t *pg)
 
     pg->state = TD_PG_CONNECTING;
     pg->conn = PQconnectStartParams(keys, values, 1);
+    /* not the source of functions in each log line */
+    PQsetErrorContextVisibility(pg->conn, PQSHOW_CONTEXT_NEVER);
 
     if (pg->conn == NULL || PQstatus(pg->conn) == CONNECTION_BAD) {
         td_pg_fail(pg, "cannot connect");
@@ -347,7 +349,9 @@ td_pg_take_sync(td_pg_t *pg)
     pg->error = NULL;
 
     if (setup && error != NULL) {
-        td_log(TD_LOG_WARN, "database", "%s", PQresultErrorMessage(error));
+        td_log(TD_LOG_WARN, "database", "cannot take role \"%s\", which the "
+               "login must be a member of, or set time limits: %s",
+               pg->options->role, PQresultErrorMessage(error));
         PQclear(error);
         td_pg_fail(pg, "cannot take the role or set time limits");
         return;

@@ -38,6 +38,8 @@ const td_problem_kind_t  td_problem_kinds[TD_PROBLEM_N] = {
         { 417, "expectation-failed", "The expectation is not known" },
     [TD_PROBLEM_INVALID_KEY] =
         { 422, "invalid-key", "A key is not usable" },
+    [TD_PROBLEM_INVALID_PATTERN] =
+        { 422, "invalid-pattern", "A regular expression is not usable" },
     [TD_PROBLEM_PRIVATE_KEY] =
         { 422, "private-key", "Private keys do not belong here" },
     [TD_PROBLEM_SEALING_UNAVAILABLE] =

@@ -4,7 +4,7 @@
  * A call is one round trip: BEGIN, begin_request(), the function, COMMIT.  With
  * an Idempotency-Key it is three, for only begin_request() tells whether the
  * call has been answered before, and the answer must be remembered in the same
- * transaction.
+ * transaction.  New tenants are first tried together with others, see td_batch.h.
  */
 
 #include <stdio.h>
@@ -13,6 +13,7 @@
 
 #include <openssl/evp.h>
 
+#include "td_batch.h"
 #include "td_check.h"
 #include "td_fault.h"
 #include "td_metrics.h"
@@ -22,6 +23,7 @@
 
 
 typedef enum {
+    TD_REST_TOGETHER,       /* waits for the transaction of several calls */
     TD_REST_ALL,            /* waits for the one pipeline there is */
     TD_REST_OPENING,        /* waits for begin_request() alone */
     TD_REST_CALLING,        /* waits for the function */
@@ -38,6 +40,7 @@ typedef struct {
 typedef struct {
     td_request_t      *request;
     td_job_t           job;
+    td_call_t          call;
     td_rest_phase_e    phase;
     int                retried;
 
@@ -66,6 +69,7 @@ static void
 td_rest_free(td_rest_t *rest)
 {
     td_job_cancel(&rest->job);
+    td_call_cancel(&rest->call);
     td_rest_clear_answer(&rest->replay);
     td_rest_clear_answer(&rest->answer);
     free(rest->path);
@@ -205,24 +209,24 @@ td_rest_idempotency(const td_request_t *request, const char *key)
 
 /* Copies a row of tiergate_api.response; all null means none. */
 static void
-td_rest_take_answer(td_rest_answer_t *answer, const PGresult *result)
+td_rest_take_answer(td_rest_answer_t *answer, const PGresult *result, int row)
 {
     int     i;
     char  **field[] = { &answer->etag, &answer->location, &answer->body };
 
     td_rest_clear_answer(answer);
 
-    if (PQntuples(result) != 1 || PQnfields(result) != 4
-        || PQgetisnull(result, 0, 0))
+    if (PQntuples(result) <= row || PQnfields(result) != 4
+        || PQgetisnull(result, row, 0))
     {
         return;
     }
 
-    answer->status = atoi(PQgetvalue(result, 0, 0));
+    answer->status = atoi(PQgetvalue(result, row, 0));
 
     for (i = 0; i < 3; i++) {
-        if (!PQgetisnull(result, 0, i + 1)) {
-            *field[i] = strdup(PQgetvalue(result, 0, i + 1));
+        if (!PQgetisnull(result, row, i + 1)) {
+            *field[i] = strdup(PQgetvalue(result, row, i + 1));
         }
     }
 }
@@ -234,10 +238,10 @@ td_rest_result(td_job_t *job, unsigned step, PGresult *result)
     td_rest_t  *rest = job->data;
 
     if (job->step[step].statement == TD_SQL_BEGIN_REQUEST) {
-        td_rest_take_answer(&rest->replay, result);
+        td_rest_take_answer(&rest->replay, result, 0);
 
     } else if (job->step[step].statement >= TD_SQL_ROUTES) {
-        td_rest_take_answer(&rest->answer, result);
+        td_rest_take_answer(&rest->answer, result, 0);
     }
 }
 
@@ -403,7 +407,8 @@ td_rest_fail(td_rest_t *rest, td_job_outcome_e outcome, const PGresult *error)
 
     /* Without COMMIT in the pipeline nothing can have been done. */
     changes = request->method != TD_GET && request->method != TD_HEAD
-              && (rest->phase == TD_REST_ALL || rest->phase == TD_REST_CLOSING);
+              && (rest->phase == TD_REST_TOGETHER || rest->phase == TD_REST_ALL
+                  || rest->phase == TD_REST_CLOSING);
 
     problem = td_fault(outcome, error, changes, request->id);
     td_rest_free(rest);
@@ -423,6 +428,7 @@ td_rest_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 
     switch (rest->phase) {
 
+    case TD_REST_TOGETHER:
     case TD_REST_ALL:
     case TD_REST_CLOSING:
         td_rest_reply(rest, &rest->answer);
@@ -442,6 +448,63 @@ td_rest_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
         td_rest_send_close(rest);
         return;
     }
+}
+
+
+static void
+td_rest_answer_together(td_call_t *call, const PGresult *result, int row)
+{
+    td_rest_t  *rest = call->data;
+
+    td_rest_take_answer(&rest->answer, result, row);
+}
+
+
+static void
+td_rest_done_together(td_call_t *call, td_job_outcome_e outcome)
+{
+    td_rest_t  *rest = call->data;
+
+    if (outcome == TD_JOB_ERROR) {
+        td_rest_clear_answer(&rest->answer);
+        td_rest_submit(rest);
+        return;
+    }
+
+    td_rest_done(&rest->job, outcome, NULL);
+}
+
+
+/* What is conditional, or will be refused for its parameters, goes alone. */
+static int
+td_rest_may_share(const td_rest_t *rest)
+{
+    return rest->request->match.route->kind == TD_ROUTE_TENANT
+           && rest->request->uri.queries == 0 && rest->if_match == NULL
+           && rest->body != NULL && rest->request->credential != NULL;
+}
+
+
+static void
+td_rest_submit_together(td_rest_t *rest)
+{
+    td_call_t     *call;
+    td_request_t  *request;
+
+    call = &rest->call;
+    request = rest->request;
+
+    call->credential = request->credential;
+    call->scope = request->match.route->scope;
+    call->request_id = request->id;
+    call->idempotency = rest->idempotency;
+    call->body = rest->body;
+    call->answer = td_rest_answer_together;
+    call->done = td_rest_done_together;
+    call->data = rest;
+
+    rest->phase = TD_REST_TOGETHER;
+    td_batches_add(request->daemon->batches, call);
 }
 
 
@@ -517,5 +580,11 @@ td_rest_handle(td_request_t *request)
 
     request->data = rest;
     request->closed = td_rest_closed;
+
+    if (td_rest_may_share(rest)) {
+        td_rest_submit_together(rest);
+        return;
+    }
+
     td_rest_submit(rest);
 }

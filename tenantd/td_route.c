@@ -45,7 +45,8 @@ const td_route_t  td_routes[] = {
         "report_handover", TD_BODY_JSON),
 
     SQL(TD_GET, "/v1/tenants", "reader", "list_tenants", TD_BODY_NONE),
-    KEYS(TD_POST, "/v1/tenants", "admin", "create_tenant", TD_BODY_JSON),
+    { TD_POST, "/v1/tenants", "admin", TD_ROUTE_TENANT, "create_tenant",
+      TD_BODY_JSON, 1 },
     SQL(TD_GET, TENANT, "reader", "get_tenant", TD_BODY_NONE),
     SQL(TD_PATCH, TENANT, "tenant", "patch_tenant", TD_BODY_JSON),
     SQL(TD_DELETE, TENANT, "admin", "delete_tenant", TD_BODY_NONE),

@@ -26,6 +26,7 @@ typedef enum {
 
 typedef enum {
     TD_ROUTE_SQL,           /* calls its SQL function, nothing else */
+    TD_ROUTE_TENANT,        /* the same, but several calls together if it can */
     TD_ROUTE_IMPORT,
     TD_ROUTE_WATCH,
     TD_ROUTE_ACK,
@@ -48,7 +49,7 @@ typedef struct {
     const char      *scope;     /* "admin", "tenant", "reader", "gateway", or
                                  * NULL: open to everybody */
     td_route_kind_e  kind;
-    const char      *function;  /* in schema tiergate_api; of TD_ROUTE_SQL */
+    const char      *function;  /* in schema tiergate_api, or NULL */
     td_body_e        body;
     int              keys;      /* the body may hold JWKs: check and seal them */
 } td_route_t;

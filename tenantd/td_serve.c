@@ -15,6 +15,7 @@
 
 #include "config.h"
 #include "td_ack.h"
+#include "td_batch.h"
 #include "td_cli.h"
 #include "td_daemon.h"
 #include "td_dispatch.h"
@@ -273,6 +274,7 @@ td_serve_make(td_serve_t *serve, tg_error_t *err)
         || td_serve_make_events(serve) != 0
         || (daemon->watch = td_watch_create(daemon)) == NULL
         || (daemon->ack = td_ack_create(daemon)) == NULL
+        || (daemon->batches = td_batches_create(daemon)) == NULL
         || (daemon->pool = td_serve_pool(daemon, config->database.connections,
                 config->database.queue, config->database.statement_timeout))
            == NULL
@@ -325,6 +327,7 @@ td_serve_unmake(td_serve_t *serve)
     td_provision_destroy(daemon->provision);
     td_jwks_destroy(daemon->jwks);
     td_ack_destroy(daemon->ack);
+    td_batches_destroy(daemon->batches);
     td_watch_destroy(daemon->watch);
     td_feed_destroy(daemon->feed);
     td_pool_destroy(daemon->list_pool);

@@ -26,6 +26,10 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         "td_remember",
         "SELECT tiergate_api.remember($1::jsonb, ROW($2::integer, $3::text,"
         " $4::text, $5::text)::tiergate_api.response)", 5 },
+    [TD_SQL_CREATE_TENANTS] = {
+        "td_create_tenants",
+        "SELECT r.status, r.etag, r.location, r.body"
+        " FROM tiergate_api.create_tenants($1::jsonb) r", 1 },
     [TD_SQL_IMPORT] = {
         "td_import",
         "SELECT line, status, body FROM tiergate.import_tenants($1::jsonb)",

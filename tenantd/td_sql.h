@@ -18,6 +18,7 @@ typedef enum {
     TD_SQL_ROLLBACK,
     TD_SQL_BEGIN_REQUEST,       /* credential, scope, name, idempotency, if_match, id */
     TD_SQL_REMEMBER,            /* idempotency, status, etag, location, body */
+    TD_SQL_CREATE_TENANTS,      /* calls */
     TD_SQL_IMPORT,              /* lines */
     TD_SQL_ACK,                 /* path, query, body, as routes */
     TD_SQL_LISTEN,

@@ -121,9 +121,14 @@ class Bed:
         return subprocess.run([str(process.TENANTD), "seal", "--config", str(self.tenantd.config)], input=secret,
                               text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
 
+    def issuer(self, keys):
+        """The platform issuer that every tenant refers to."""
+        self.rest.call("PUT", "/v1/issuers/bench", {"issuer": ISSUER, "audiences": ["api"],
+                                                    "algorithms": list(ALGORITHMS), "jwks": keys.jwks(self.seal)})
+
     def gateway(self, name, ready=True, **options):
         options = {"workers": 1, "connections": 4096, "keepalive": 256, "level": "notice", "zone": "64m",
-                   "server": "access_log off;", **options}
+                   "log": "access_log off;", **options}
         gateway = platform.Gateway(name, f"unix:{self.tenantd.socket}", self.tenantd.secret_key, **options)
         self.gateways.append(gateway)
         if ready:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Commit to enforced: from the commit of a quota change to the first answer held to it, on every gateway."""
 
+import os
 import re
 import select
 import socket
@@ -15,6 +16,7 @@ from measure import Target
 
 CHANGES = 40
 FLOOD_RATE = 100    # other changes per second
+PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
 
 
 class Probe:
@@ -98,17 +100,35 @@ def measure_gateways(bed, gateways):
     return alone, flooded
 
 
+def make_room(bed, gateway):
+    """One gateway has its core to itself; what makes the changes shares the load's, and comes after it."""
+    for other in bed.gateways:
+        if other is not gateway:
+            other.stop()
+    postmaster = int((bed.dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+    for pid in (postmaster, bed.tenantd.process.pid, os.getpid()):
+        for each in measure.descendants(pid):
+            if each != gateway.master and each not in gateway.workers:
+                measure.pin(each, measure.LOAD_CORE)
+    os.setpriority(os.PRIO_PROCESS, bed.processes.started[0].pid, -10)
+
+
 def p99_while_flooded(bed, gateway, options):
-    """Latency of requests: quiet, and while changes flow; interleaved."""
+    """Latency of requests at a fixed pace: quiet, and while changes flow; interleaved."""
     keys = beds.requests_with_keys(bed.dir / "keys.txt", range(100))
     target = Target("gw", gateway.port, beds.core_of(gateway.workers[0]), keys)
+    make_room(bed, gateway)
     quiet, busy = [], []
+
+    def load():
+        return measure.wrk(target.port, target.file, target.pid, options.seconds, 32, PACE)
+    load()
     for _ in range(options.rounds):
-        quiet.append(measure.wrk(target.port, target.file, target.pid, options.seconds, 8))
+        quiet.append(load())
         stop = threading.Event()
         flooder = threading.Thread(target=flood, args=(bed, stop))
         flooder.start()
-        busy.append(measure.wrk(target.port, target.file, target.pid, options.seconds, 8))
+        busy.append(load())
         stop.set()
         flooder.join()
     return quiet, busy
@@ -118,22 +138,23 @@ def run(options):
     bed = beds.Bed("changes")
     try:
         bed.backend()
-        bed.rest.call("PUT", "/v1/issuers/bench", {"issuer": beds.ISSUER, "audiences": ["api"],
-                                                   "algorithms": ["ES256"], "jwks": {"keys": []}})
+        bed.issuer(beds.Keys())
         bed.import_tenants(range(100))
-        rows, gateways = [], []
+        rows, gateways, pids = [], [], []
         for count in (1, 8, 32):
             while len(gateways) < count:
                 gateways.append(bed.gateway(f"gw-{len(gateways)}", zone="8m", connections=256))
+                pids.append(gateways[-1].workers)
             for what, found in zip(("alone", f"{FLOOD_RATE}/s"), measure_gateways(bed, gateways)):
                 rows.append((count, what, f"{measure.percentile(found, 50):.1f}", f"{measure.percentile(found, 99):.1f}",
                              f"{max(found):.1f}"))
-        pids = [g.workers for g in gateways]
+        unchanged = [g.workers for g in gateways] == pids
         measure.table("Commit to enforced on every gateway, ms", ("gateways", "changes", "p50", "p99", "max"), rows)
         quiet, busy = p99_while_flooded(bed, gateways[0], options)
         q, b = measure.median(quiet, "p99"), measure.median(busy, "p99")
         measure.table(f"Requests while {FLOOD_RATE} changes/s flow", ("", "p99 us", "ratio"),
                       [("quiet", f"{q:.0f}", ""), ("changing", f"{b:.0f}", f"{b / q:.2f}")])
-        print(f"worker pids unchanged: {'yes' if pids == [g.workers for g in gateways] else 'NO'}")
+        unchanged = unchanged and gateways[0].workers == pids[0]
+        print(f"worker pids unchanged: {'yes' if unchanged else 'NO'}")
     finally:
         bed.end()

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: BSD-2-Clause
 --
 -- wrk sends requests drawn at random from a file of ready-made ones, each a
--- line with its line ends written as \r\n.  REQUESTS names the file.
+-- line with its line ends written as \r\n.  REQUESTS names the file.  PACE, if
+-- given, is how many milliseconds a connection rests on average between two.
 
 local requests = {}
 
@@ -10,6 +11,14 @@ for line in io.lines(os.getenv("REQUESTS")) do
 end
 
 local random, n = math.random, #requests
+
+local pace = tonumber(os.getenv("PACE") or "0")
+
+if pace > 0 then
+    function delay()
+        return random(2 * pace)
+    end
+end
 
 function init()
     math.randomseed(os.time())

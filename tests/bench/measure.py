@@ -42,6 +42,13 @@ def pin(pid, core):
         os.sched_setaffinity(int(task), {core})
 
 
+def descendants(pid):
+    found = [pid]
+    for child in children(pid):
+        found += descendants(child)
+    return found
+
+
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
         return [int(child) for child in f.read().split()]
@@ -103,13 +110,15 @@ class Result:
         self.p50, self.p99 = p50, p99
 
 
-def wrk(port, requests_file, pid, seconds, connections=32):
-    """Load from LOAD_CORE on a port, while pid's CPU time is counted."""
+def wrk(port, requests_file, pid, seconds, connections=32, pace=0):
+    """Load from LOAD_CORE on a port, while pid's CPU time is counted.  With a pace, in ms, connections rest so
+    long between two requests on average, and the load comes before whatever else is on its core."""
     before = cpu_seconds(pid)
-    out = subprocess.run(["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
+    first = ["nice", "-n", "-10"] if pace else []
+    out = subprocess.run([*first, "taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
                           "--timeout", "10s", "-s", f"{HERE}/load.lua", f"http://127.0.0.1:{port}"],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
-                         env={**os.environ, "REQUESTS": requests_file}).stdout
+                         env={**os.environ, "REQUESTS": requests_file, "PACE": str(pace)}).stdout
     cpu = cpu_seconds(pid) - before
     found = re.search(r"RESULT requests=(\d+) duration=(\d+) p50=(\d+) p99=(\d+) failed=(\d+) status=(\d+)", out)
     if not found:

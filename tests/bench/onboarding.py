@@ -56,8 +56,7 @@ def run(options):
         durable = bed.database.one("SELECT current_setting('fsync') || current_setting('synchronous_commit')")
         if durable != "onon":
             raise SystemExit("bench: this PostgreSQL does not commit durably")
-        bed.rest.call("PUT", "/v1/issuers/bench", {"issuer": beds.ISSUER, "audiences": ["api"],
-                                                   "algorithms": ["ES256"], "jwks": {"keys": []}})
+        bed.issuer(beds.Keys())
         rate = over_rest(bed)
         imported = bed.import_tenants(range(100_000, 120_000))
         measure.table("Onboarding, durable commits", ("how", "tenants/s"),

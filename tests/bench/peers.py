@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The references of the same run: plain nginx (the floor), and HAProxy doing the same job."""
+"""The references of the same run: plain nginx (the floor), and HAProxy doing the same job.
+
+Plain nginx has what the gateway's configuration (tests/integration/support/nginx.py, bed.py) has of nginx itself."""
 
 import measure
 from support import process
@@ -8,10 +10,12 @@ PLAIN = """\
 worker_processes 1;
 daemon off;
 pid {dir}/plain.pid;
-error_log {dir}/plain-error.log error;
+error_log {dir}/plain-error.log notice;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
+    lingering_close off;
+    keepalive_requests 1000000;
     client_body_temp_path {dir}/plain-tmp;
     proxy_temp_path {dir}/plain-tmp;
     fastcgi_temp_path {dir}/plain-tmp;

@@ -30,8 +30,7 @@ def measure_size(size, options):
     bed = beds.Bed(f"tenants-{size}")
     try:
         bed.backend()
-        bed.rest.call("PUT", "/v1/issuers/bench", {"issuer": beds.ISSUER, "audiences": ["api"],
-                                                   "algorithms": ["ES256"], "jwks": {"keys": []}})
+        bed.issuer(beds.Keys())
         imported = bed.import_tenants(range(size))
         gateway = bed.gateway("gw", zone="512m")
         worker = beds.core_of(gateway.workers[0])

@@ -232,3 +232,12 @@ def test_deleting_a_consumer_revokes_its_keys(platform, onboard):
     tenant.delete("consumers", "gone")
     assert ask(tenant, tenant.keys[0]).status == 401
     assert consumer(ask(tenant, tenant.keys[1])) == "stays"
+
+
+def test_preflight_has_a_route_of_its_own(onboard):
+    """docs/reference/auth.md: OPTIONS comes without a credential, and must not open the rest."""
+    tenant = onboard(routes=[route(auth="required"),
+                             route("preflight", match={"methods": ["OPTIONS"]})])
+    assert tenant.request("OPTIONS", "/").status == 200
+    assert tenant.get().status == 401
+    assert tenant.get(key=tenant.key).status == 200

@@ -346,6 +346,22 @@ def test_large_bodies(admin):
     assert answer.status == 413 and answer.problem == "body-too-large"
 
 
+@pytest.mark.parametrize("match, pointer", [
+    ({"path": {"type": "regex", "value": "/("}}, "/match/path/value"),
+    ({"path": {"value": "/x"}, "headers": [{"name": "A", "type": "exact", "value": "("},
+                                           {"name": "A", "type": "regex", "value": "[z-a]"}]}, "/match/headers/1/value")])
+def test_patterns_are_tried(admin, tenant, match, pointer):
+    route = {"name": "odd", "match": match, "backends": [{"upstream": "main"}]}
+    answer = admin.request("PUT", f"/v1/tenants/{tenant}/routes/odd", route)
+    assert answer.status == 422 and answer.problem == "invalid-pattern"
+    assert answer.json()["errors"][0]["pointer"] == pointer and "byte" in answer.json()["detail"]
+    answer = admin.request("POST", "/v1/tenants", {"name": "odd", "routes": [route]})
+    assert answer.status == 422 and answer.json()["errors"][0]["pointer"] == f"/routes/0{pointer}"
+    answer = wire.request(admin.address, "POST", "/v1/import", {"Host": "x", "Content-Type": "application/jsonl"},
+                          json.dumps({"name": "odd", "routes": [route]}).encode())
+    assert json.loads(answer.body)["problem"]["type"] == "urn:tiergate:problem:invalid-pattern"
+
+
 # Secrets
 
 def test_hmac_secrets_are_sealed(admin, tenant, daemon, database):
@@ -401,6 +417,97 @@ def test_private_keys_are_refused(admin, tenant, where, daemon):
     assert answer.status == 422 and answer.problem == "private-key"
     assert answer.json()["errors"][0]["pointer"].endswith("/jwks/keys/0")
     assert "SECRET-EXPONENT" not in daemon.log.text + answer.text
+
+
+# Many new tenants at once
+
+def post_all(daemon, bodies, headers=None):
+    """All calls at the same time, each on a connection of its own."""
+    def post(n):
+        more = headers(n) if headers else {}
+        return wire.request(daemon.socket, "POST", "/v1/tenants", {
+            "Host": "x", "Content-Type": "application/json", "X-Request-Id": f"call-{n}", **more},
+            json.dumps(bodies[n]).encode())
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(post, range(len(bodies))))
+
+
+def test_new_tenants_share_a_transaction(admin, daemon, database):
+    """Each call has its own answer and audit, although they were written together."""
+    for attempt in itertools.count():
+        bodies = [full(f"share-{attempt}-{n}") for n in range(24)]
+        answers = post_all(daemon, bodies)
+        assert {a.status for a in answers} == {201}
+        if len({a.headers["etag"] for a in answers}) < len(answers):
+            break
+        assert attempt < 20, "no two calls ever shared a revision"
+    for n, (body, answer) in enumerate(zip(bodies, answers)):
+        name = body["name"]
+        assert answer.headers["location"] == f"/v1/tenants/{name}"
+        shown = answer.json()
+        assert shown.pop("keys")[0]["key"].startswith("tgk_")
+        got = admin.request("GET", f"/v1/tenants/{name}")
+        assert got.json() == shown and got.headers["etag"] == answer.headers["etag"]
+        assert {(a["request_id"], a["actor"]) for a in admin.call("GET", f"/v1/tenants/{name}/audit")["items"]} \
+            == {(f"call-{n}", "peer:root")}
+
+
+def test_a_refused_call_fails_no_other(admin, daemon):
+    bad = {3: {"name": "Bad"}, 7: {"name": "mixed-1"}, 11: {"name": "mixed-11", "nope": 1},
+           15: {**full("mixed-15"), "hosts": ["mixed-1.example.com"]}, 19: ["nonsense"]}
+    bodies = [bad.get(n, full(f"mixed-{n}")) for n in range(24)]
+    admin.call("POST", "/v1/tenants", full("mixed-1"))
+    bodies[1] = full("mixed-other")
+    answers = post_all(daemon, bodies)
+    assert {n: a.status for n, a in enumerate(answers) if a.status != 201} == {3: 422, 7: 409, 11: 422, 15: 409, 19: 422}
+    assert answers[11].json()["errors"][0]["pointer"] == "/nope"
+    assert answers[15].json()["errors"][0]["pointer"] == "/hosts/0" and answers[15].problem == "host-taken"
+    assert answers[7].json()["request_id"] == "call-7"
+    assert len(admin.call("GET", "/v1/tenants?limit=1000")["items"]) >= 20
+    assert admin.request("GET", "/v1/tenants/mixed-15").status == 404
+
+
+def test_one_name_in_many_calls(admin, daemon):
+    answers = post_all(daemon, [{"name": "wanted"}] * 16)
+    assert sorted(a.status for a in answers) == [201] + [409] * 15
+    assert {a.problem for a in answers if a.status == 409} == {"tenant-exists"}
+
+
+def test_new_tenants_with_idempotency_keys(admin, daemon):
+    bodies = [{"name": f"idem-{n // 2}", "keys": [{"consumer": "web"}]} for n in range(24)]
+    answers = post_all(daemon, bodies, lambda n: {"Idempotency-Key": f"idem-{n // 2}"})
+    assert {a.status for a in answers} == {201}
+    for one, two in zip(answers[::2], answers[1::2]):
+        assert sum("idempotency-replayed" in a.headers for a in (one, two)) == 1
+        assert one.headers["location"] == two.headers["location"] and one.json()["id"] == two.json()["id"]
+        assert sorted(a.json()["keys"][0]["key"] is None for a in (one, two)) == [False, True]
+    other = post_all(daemon, [full("idem-0x")], lambda n: {"Idempotency-Key": "idem-0"})[0]
+    assert other.status == 422 and other.problem == "idempotency-key-reused"
+
+
+def test_new_tenants_are_audited_as_who_made_them(admin, daemon):
+    tokens = [token(admin, f"portal-{n}", "admin") for n in range(3)] + ["tgt_" + "x" * 43]
+    answers = post_all(daemon, [{"name": f"portal-{n}"} for n in range(24)],
+                       lambda n: {"Authorization": f"Bearer {tokens[n % 4]}"})
+    assert [a.status for a in answers] == [201, 201, 201, 401] * 6
+    for n in range(24):
+        if n % 4 < 3:
+            items = admin.call("GET", f"/v1/tenants/portal-{n}/audit")["items"]
+            assert {a["actor"] for a in items} == {f"token:portal-{n % 4}"}
+
+
+def test_a_call_that_waits_delays_no_other(admin, daemon, database):
+    """Another transaction has a name that one of the calls wants."""
+    with database.connect() as connection:
+        connection.execute("INSERT INTO tiergate.tenants (name) VALUES ('held-5')")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            def others():
+                return [a for a in post_all(daemon, [{"name": f"held-{n}"} for n in range(5)])]
+            held = pool.submit(post_all, daemon, [{"name": "held-5"}])
+            assert {a.status for a in others()} == {201}
+            assert not held.done()
+            connection.rollback()
+            assert held.result()[0].status == 201
 
 
 # Import

@@ -200,6 +200,36 @@ def test_suspended_at_onboarding(onboard):
     assert tenant.get().status == 200
 
 
+def test_suspended_whatever_else_the_document_says(platform, gateway, onboard):
+    """PostgreSQL takes patterns that PCRE2 does not: such a tenant must not escape its suspension."""
+    tenant = onboard()
+    platform.psql(f"UPDATE tiergate.routes SET path_type = 'regex', path = '(' WHERE tenant = '{tenant.name}'")
+    assert tenant.get().status == 200       # the last good version
+    platform.psql(f"SELECT tiergate.suspend('{tenant.name}', reason => 'unpaid')")
+    assert tenant.get().status == 403
+
+    rejected = [r for r in platform.status(gateway)["rejected"] if r["name"] == tenant.name]
+    assert rejected and "/routes/0/match/path/value" in rejected[0]["reason"]
+    assert f'"{tenant.name}" is suspended without the rest' in gateway.log.text
+
+    platform.psql(f"UPDATE tiergate.routes SET path_type = 'prefix', path = '/' WHERE tenant = '{tenant.name}'")
+    assert tenant.get().status == 403
+    tenant.resume()
+    assert tenant.get().status == 200
+    assert not [r for r in platform.status(gateway)["rejected"] if r["name"] == tenant.name]
+
+
+def test_suspended_however_large(platform, onboard):
+    tenant = onboard()
+    platform.psql("UPDATE tiergate.api_keys SET scopes = (SELECT array_agg(repeat('x', 120) || n) FROM generate_series(1, 64) n)"
+                  f" WHERE tenant = '{tenant.name}';"
+                  "INSERT INTO tiergate.api_keys (tenant, consumer, sha256, scopes)"
+                  f" SELECT tenant, consumer, sha256(n::text::bytea), scopes FROM tiergate.api_keys, generate_series(1, 600) n"
+                  f" WHERE tenant = '{tenant.name}'")
+    platform.psql(f"SELECT tiergate.suspend('{tenant.name}')")
+    assert tenant.get().status == 403
+
+
 def test_suspending_twice_and_resuming_twice(onboard):
     tenant = onboard()
     tenant.suspend("one")

@@ -125,6 +125,9 @@ def test_a_streamed_answer_is_limited_between_reads_only(onboard):
 
 # --- retries ---
 
+MANY = 40           # endpoints are drawn: each is met in so many requests
+
+
 @pytest.fixture
 def flaky(platform, onboard):
     """Two endpoints, of which one fails; passive health off, so that it is tried
@@ -143,27 +146,27 @@ def flaky(platform, onboard):
 def test_idempotent_methods_are_retried(flaky, method, do):
     tenant, good, bad = flaky(do)
     body = b"body" if method == "PUT" else None
-    statuses = [tenant.request(method, "/", body=body).status for _ in range(8)]
-    assert statuses == [200] * 8
-    assert bad.requests >= 1 and good.requests == 8
+    statuses = [tenant.request(method, "/", body=body).status for _ in range(MANY)]
+    assert statuses == [200] * MANY
+    assert bad.requests >= 1 and good.requests == MANY
 
 
 @pytest.mark.parametrize("do", ["close", "reset", "status=503"])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_other_methods_are_not(flaky, method, do):
     tenant, good, bad = flaky(do)
-    statuses = [tenant.request(method, "/", body=b"pay 100").status for _ in range(8)]
+    statuses = [tenant.request(method, "/", body=b"pay 100").status for _ in range(MANY)]
     assert set(statuses) == {200, 503 if do.startswith("status") else 502}
-    assert bad.requests + good.requests == 8, "a request was sent twice"
+    assert bad.requests + good.requests == MANY, "a request was sent twice"
 
 
 def test_other_methods_are_retried_if_nothing_was_sent(flaky):
     """A refused connection has done no harm."""
     tenant, good, bad = flaky("")
     bad.refuse()
-    statuses = [tenant.post("/", b"pay 100").status for _ in range(8)]
-    assert statuses == [200] * 8
-    assert good.requests == 8
+    statuses = [tenant.post("/", b"pay 100").status for _ in range(MANY)]
+    assert statuses == [200] * MANY
+    assert good.requests == MANY
     bad.accept()
 
 
@@ -171,22 +174,22 @@ def test_other_methods_are_retried_if_nothing_was_sent(flaky):
 def test_answers_that_are_not_retried(flaky, status):
     """They are the application's own."""
     tenant, good, bad = flaky(f"status={status}")
-    statuses = [tenant.get().status for _ in range(8)]
+    statuses = [tenant.get().status for _ in range(MANY)]
     assert set(statuses) == {200, status}
-    assert bad.requests + good.requests == 8
+    assert bad.requests + good.requests == MANY
 
 
 def test_no_retry_after_the_answer_has_begun(flaky):
     tenant, good, bad = flaky("half,size=100000")
     cut = 0
-    for _ in range(6):
+    for _ in range(MANY):
         with tenant.gateway.connect() as connection:
             try:
                 connection.request("GET", "/", tenant.headers())
             except wire.Closed:
                 cut += 1
     assert cut == bad.requests >= 1
-    assert bad.requests + good.requests == 6
+    assert bad.requests + good.requests == MANY
 
 
 def test_number_of_attempts(platform, onboard):
@@ -228,8 +231,8 @@ def test_ejection_and_return(flaky):
     bad.do = ""
     until(lambda: tenant.get().status == 200 and bad.requests > 3, "its return", 6)
     before = bad.requests
-    assert ask_each(tenant, 20) == {200: 20}
-    assert bad.requests - before >= 5
+    assert ask_each(tenant, 80) == {200: 80}
+    assert bad.requests - before >= 15
 
 
 def test_health_is_shared_by_workers_and_survives_changes(platform, onboard):
@@ -252,7 +255,7 @@ def test_slow_start(flaky):
     """Back after ejection it gets few requests at first."""
     tenant, good, bad = flaky("status=503", retries=0, health={
         "max_fails": 1, "fail_timeout_ms": 500, "slow_start_ms": 6000})
-    ask_each(tenant, 10)
+    ask_each(tenant, 30)
     bad.do = ""
     before = bad.requests
     until(lambda: tenant.get().status and bad.requests > before, "the first request after return", 6)
@@ -262,9 +265,9 @@ def test_slow_start(flaky):
     assert early < 0.35, early
     time_up = time.monotonic() + 6.5
     until(lambda: time.monotonic() > time_up, "the end of the slow start", 8, every=0.1)
-    before, all_before = bad.requests, good.requests + bad.requests
-    ask_each(tenant, 60)
-    assert (bad.requests - before) / 60 > 0.35
+    before = bad.requests
+    ask_each(tenant, 200)
+    assert (bad.requests - before) / 200 > 0.3
 
 
 def test_all_endpoints_out(flaky, platform, onboard):
@@ -282,13 +285,13 @@ def test_all_endpoints_out(flaky, platform, onboard):
 def test_application_errors_are_no_ill_health(flaky):
     tenant, good, bad = flaky("status=500", retries=0, health={
         "max_fails": 2, "fail_timeout_ms": 60000, "slow_start_ms": 0})
-    statuses = ask_each(tenant, 40)
+    statuses = ask_each(tenant, 80)
     assert statuses[500] >= 15
 
 
 def test_health_can_be_off(flaky):
     tenant, good, bad = flaky("status=503", retries=0)
-    assert ask_each(tenant, 40)[503] >= 15
+    assert ask_each(tenant, 80)[503] >= 15
 
 
 def test_a_client_that_leaves_is_no_failure_of_the_endpoint(platform, onboard):

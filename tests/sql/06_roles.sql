@@ -137,11 +137,14 @@ SELECT is(as_role('tap_admin', s), 'ok', 'admin: ' || s) FROM unnest(ARRAY[
     $$ SELECT * FROM tiergate.watch_list('shared-1') $$,
     $$ SELECT * FROM tiergate.audit $$,
     $$ SELECT * FROM tiergate.usage_summary $$]) s;
+SELECT is(as_role('tap_admin', $$ UPDATE tiergate.settings SET value = '"1 hour"' WHERE name = 'audit.retention' $$), 'TG403',
+          'admin may not shorten the audit');
 SELECT is(as_role('tap_admin', s), 'denied', 'admin may not: ' || s) FROM unnest(ARRAY[
     $$ UPDATE tiergate.audit SET actor = 'x' $$,
     $$ DELETE FROM tiergate.audit $$,
     $$ INSERT INTO tiergate.audit (db_role, action, object) VALUES ('x', 'insert', 'x') $$,
     $$ CALL tiergate.prune_audit(now()) $$,
+    $$ SELECT tiergate.drop_old_audit() $$,
     $$ INSERT INTO tiergate.changes (kind, object_id, name) VALUES ('tenant', 1, 'x') $$,
     $$ UPDATE tiergate.changes SET revision = 1 $$,
     $$ SELECT nextval('tiergate.revision') $$,

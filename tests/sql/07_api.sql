@@ -48,6 +48,7 @@ SELECT is(pg_temp.status('create_tenant', '{}', '{}', '{"name": "acme", "hosts":
     "keys": [{"consumer": "mobile"}]}'), '201', 'POST tenants');
 SELECT is(pg_temp.status('create_tenant', '{}', '{}', '{"name": "acme"}'), '409 tenant-exists /name', 'twice');
 SELECT is(pg_temp.status('create_tenant', '{}', '{"x": "1"}', '{"name": "b"}'), '400 unknown-parameter', 'unknown query parameter');
+
 SELECT is(pg_temp.status('get_tenant', '{acme}'), '200', 'GET tenant');
 SELECT is(pg_temp.status('get_tenant', '{nobody}'), '404 unknown-tenant', 'GET unknown tenant');
 SELECT is(pg_temp.body('get_tenant', '{acme}')->'hosts', '["acme.example.com"]', 'with its hosts');
@@ -251,6 +252,35 @@ SELECT results_eq($$ SELECT line, status, body::jsonb->>'type', body::jsonb #>> 
     'import: a bad line does not stop the others');
 SELECT is((SELECT count(*) FROM tiergate.tenants), 2::bigint, 'the good lines are there');
 SELECT is((SELECT count(*) FROM tiergate.import_tenants('[]')), 0::bigint, 'import of nothing');
+
+-- several new tenants at once
+CREATE FUNCTION pg_temp.together(calls jsonb)
+RETURNS SETOF tiergate_api.response LANGUAGE sql AS $$
+    SELECT tiergate_api.begin_request('{"peer": {"user": "root", "role": "admin"}}', 'admin', NULL, NULL, NULL, NULL);
+    SELECT * FROM tiergate_api.create_tenants(calls);
+$$;
+
+CREATE TEMP TABLE together AS SELECT * FROM pg_temp.together('[
+    {"id": "req-two", "body": {"name": "two", "hosts": ["two.example.com"], "keys": [{"consumer": "web"}]}},
+    {"id": "req-one", "body": {"name": "one"}, "idempotency": {"key": "k", "digest": "d"}}]');
+SELECT results_eq('SELECT status, location FROM together',
+    $$ VALUES (201, '/v1/tenants/two'), (201, '/v1/tenants/one') $$, 'several tenants at once, in order');
+SELECT is((SELECT count(DISTINCT etag) FROM together), 1::bigint, 'share a revision');
+SELECT bag_eq('SELECT t.etag, t.body::jsonb - ''keys'' FROM together t',
+    $$ SELECT r.etag, r.body::jsonb FROM unnest('{one,two}'::text[]) n, pg_temp.call('get_tenant', ARRAY[n]) r $$,
+    'and answer as one would');
+SELECT matches((SELECT body::jsonb #>> '{keys,0,key}' FROM together LIMIT 1), '^tgk_', 'keys are shown');
+SELECT bag_eq($$ SELECT DISTINCT tenant, request_id, actor FROM tiergate.audit WHERE tenant IN ('one', 'two') $$,
+    $$ VALUES ('one', 'req-one', 'peer:root'), ('two', 'req-two', 'peer:root') $$, 'the audit tells the calls apart');
+SELECT is((SELECT r.body::jsonb->>'name' FROM tiergate_api.begin_request('{"peer": {"user": "root", "role": "admin"}}',
+    'admin', NULL, '{"key": "k", "digest": "d"}', NULL, 'r') r), 'one', 'and an answer is remembered');
+SELECT throws_ok($$ SELECT pg_temp.together('[{"id": "a", "body": {"name": "three"}}, {"id": "b", "body": {"name": "one"}}]') $$,
+    NULL, NULL, 'one that is refused refuses all');
+SELECT throws_ok($$ SELECT pg_temp.together('[{"id": "a", "body": {"name": "three"}, "idempotency": {"key": "k", "digest": "d"}}]') $$,
+    '23505', NULL, 'and so does one that was made before');
+SELECT throws_ok($$ SELECT pg_temp.together('[{"id": "a", "body": {"name": "three"}}, {"id": "b", "body": {"name": "three"}}]') $$,
+    '23505', NULL, 'or the same name twice');
+SELECT is(pg_temp.status('get_tenant', '{three}'), '404 unknown-tenant', 'nothing was done then');
 
 -- every route of the contract is a function of this shape
 SELECT is((SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace

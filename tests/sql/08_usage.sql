@@ -102,6 +102,20 @@ DELETE FROM tiergate.quotas WHERE name = 'each';
 SELECT tiergate.housekeeping();
 SELECT is((SELECT count(*) FROM tiergate.quota_usage u WHERE NOT EXISTS (SELECT FROM tiergate.quotas q WHERE q.id = u.quota_id)), 0::bigint, 'the fill of a deleted quota goes');
 
+-- the audit is kept until its owner says otherwise
+DELETE FROM tiergate.api_keys;
+SELECT tiergate.create_api_key('acme', 'old');
+ALTER TABLE tiergate.audit DISABLE TRIGGER audit_keep;
+UPDATE tiergate.audit SET at = now() - interval '3 days' WHERE object = 'api_keys';
+ALTER TABLE tiergate.audit ENABLE TRIGGER audit_keep;
+SELECT tiergate.housekeeping();
+SELECT cmp_ok((SELECT count(*) FROM tiergate.audit WHERE object = 'api_keys'), '>', 0::bigint, 'old audit stays by default');
+UPDATE tiergate.settings SET value = '"2 days"' WHERE name = 'audit.retention';
+SELECT tiergate.housekeeping();
+SELECT is((SELECT count(*) FROM tiergate.audit WHERE object = 'api_keys'), 0::bigint, 'and goes with audit.retention');
+SELECT cmp_ok((SELECT count(*) FROM tiergate.audit), '>', 0::bigint, 'the rest stays');
+SELECT throws_ok('DELETE FROM tiergate.audit', 'TG403', NULL, 'and is kept as before');
+
 -- key sets
 SELECT tiergate.put_object('issuer', NULL, 'p', '{"issuer": "https://p", "jwks_uri": "https://p/keys"}');
 SELECT tiergate.put_object('issuer', 'acme', 'own', '{"issuer": "https://o", "jwks_uri": "https://o/keys"}');

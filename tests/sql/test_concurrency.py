@@ -292,6 +292,30 @@ def test_wildcard_and_name_below_it_race(connect, first, second):
     assert refused.value.sqlstate == "TG409"
 
 
+def test_import_settles_each_line(connect):
+    """A host that is refused only under the revision lock costs its own line, not the import."""
+    setup, a, b = connect(), connect(autocommit=False), connect()
+    onboard(setup, "settle-a")
+    a.execute("INSERT INTO tiergate.hosts VALUES ('*.settle.example.com', 'settle-a')")
+    a.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    lines = [{"name": f"settle-{n}", "hosts": [f"settle-{n}.example.org"]} for n in range(9)]
+    lines[4]["hosts"].append("x.settle.example.com")
+    lines[6] = {"name": "settle-2"}
+
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.extend(b.execute(
+        "SELECT line, status, body::json->>'type' FROM tiergate.import_tenants(%s)", (json.dumps(lines),)).fetchall()))
+    thread.start()
+    until(lambda: waits_for_lock(setup, b.info.backend_pid), "the import waits for the revision lock")
+    a.commit()
+    thread.join()
+    assert {line: (status, slug) for line, status, slug in outcome if status != 201} == {
+        5: (409, "urn:tiergate:problem:host-taken"), 7: (409, "urn:tiergate:problem:tenant-exists")}
+    assert [line for line, _, _ in outcome] == list(range(1, 10))
+    assert one(setup, "SELECT count(*) FROM tiergate.tenants WHERE name ~ '^settle-[0-9]'") == 7
+    assert one(setup, "SELECT count(*) FROM tiergate.changes WHERE revision IS NULL") == 0
+
+
 def test_limits_hold_for_concurrent_transactions(connect):
     """Two transactions that cannot see each other do not pass a limit together."""
     setup = connect()

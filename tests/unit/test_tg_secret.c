@@ -138,7 +138,7 @@ test_known_answer(void **state)
 {
     size_t      len;
     uint8_t     key[TG_SECRET_KEY_SIZE], opened[64];
-    const char  sealed[] = 
+    const char  sealed[] =
         "tg1.f063a6ff."
         "ZGVmZ2hpamtsbW5vK3SsFByKIr5WDS2bv0UInDa2Y3jyTIAGxqHALduSl3tf4wHIiQX0cb3YZzsnsRYl";
 

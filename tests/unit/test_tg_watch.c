@@ -43,6 +43,48 @@ test_put(void **state)
 
 
 static void
+test_suspension(void **state)
+{
+    char              *text;
+    size_t             i;
+    tg_error_t         err;
+    tg_watch_event_t   event;
+    static const char  line[] =
+        PUT(ACME ",\"object\":{\"id\":17,\"name\":\"acme\",\"revision\":95,"
+                 "\"state\":\"suspended\",\"reason\":\"\\n\","
+                 "\"hosts\":[\"a.example\"],\"routes\":7}");
+    static const char *const  others[] = {
+        PUT(ACME ",\"object\":{\"id\":17,\"name\":\"acme\",\"revision\":95,"
+                 "\"state\":\"active\"}"),
+        PUT(ACME ",\"object\":{\"id\":17,\"name\":\"acme\",\"revision\":95,"
+                 "\"state\":5}"),
+        "{\"type\":\"PUT\",\"kind\":\"issuer\"," ACME ",\"object\":{\"id\":17,"
+        "\"name\":\"acme\",\"revision\":95,\"state\":\"suspended\"}}",
+        "{\"type\":\"DELETE\",\"kind\":\"tenant\"," ACME "}",
+    };
+
+    (void) state;
+
+    assert_int_equal(tg_watch_parse(line, strlen(line), &event, &err), 0);
+    text = tg_watch_suspension(&event);
+    assert_string_equal(text, PUT(ACME ",\"object\":{\"name\":\"acme\",\"id\":17,"
+                                  "\"revision\":95,\"state\":\"suspended\","
+                                  "\"hosts\":[\"a.example\"],\"issuers\":[],"
+                                  "\"api_keys\":[],\"upstreams\":[],"
+                                  "\"routes\":[],\"quotas\":[]}"));
+    free(text);
+    tg_watch_release(&event);
+
+    for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        assert_int_equal(tg_watch_parse(others[i], strlen(others[i]), &event,
+                                        &err), 0);
+        assert_null(tg_watch_suspension(&event));
+        tg_watch_release(&event);
+    }
+}
+
+
+static void
 test_delete(void **state)
 {
     tg_error_t         err;
@@ -271,6 +313,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_put),
+        cmocka_unit_test(test_suspension),
         cmocka_unit_test(test_delete),
         cmocka_unit_test(test_bookmark),
         cmocka_unit_test(test_newer),

@@ -27,10 +27,7 @@ http {{
     uwsgi_temp_path {path}/tmp/uwsgi;
     scgi_temp_path {path}/tmp/scgi;
 
-    log_format tests '$status tenant=$tenant_name route=$tenant_route '
-                     'consumer=$tenant_consumer auth=$tenant_auth_method '
-                     'refusal=$tenant_refusal uri="$request"';
-    access_log {path}/access.log tests;
+    {log}
     lingering_close off;
     keepalive_requests 1000000;
 
@@ -64,7 +61,14 @@ http {{
 }}
 """
 
+LOG = """\
+log_format tests '$status tenant=$tenant_name route=$tenant_route '
+                     'consumer=$tenant_consumer auth=$tenant_auth_method '
+                     'refusal=$tenant_refusal uri="$request"';
+    access_log @PATH@/access.log tests;"""
+
 DEFAULTS = {
+    "log": LOG,
     "globals": "", "workers": 2, "shutdown": "10s", "daemon": "off", "level": "info",
     "connections": 256, "zone": "8m", "http": "underscores_in_headers on;", "keepalive": 16,
     "server": "", "locations": "", "servers": "",
