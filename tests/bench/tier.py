@@ -89,6 +89,8 @@ def ready(bed):
 def grow(bed, total, next_tenant):
     """More dedicated tenants, until there are so many gateways that are ready."""
     missing = total - bed.database.one("SELECT count(*) FROM tiergate.instances WHERE desired = 'running'")
+    if missing <= 0:
+        return next_tenant
     lines = "\n".join(json.dumps({**beds.typical(next_tenant + n, bed.backend_port), "tier": "dedicated"})
                       for n in range(missing)).encode()
     response = bed.rest.request("POST", "/v1/import", lines, {"Content-Type": "application/jsonl"})
@@ -168,19 +170,29 @@ def promotions(bed, first):
     return requests, failed, delays
 
 
-def retire(bed):
-    """Deletes all tenants, and waits for the last of their gateways to go."""
-    if bed.tenantd and bed.tenantd.process.poll() is None:
+def retire(bed, directory):
+    """Deletes all tenants and waits for the last of their gateways to go; ends those that are left after a failure."""
+    try:
         bed.database.execute("DELETE FROM tiergate.tenants")
         deadline = time.monotonic() + 120
         while bed.database.one("SELECT count(*) FROM tiergate.instances"):
             if time.monotonic() > deadline:
                 raise SystemExit("bench: gateways are left")
             time.sleep(0.1)
+    finally:
+        for file in directory.glob("*/nginx.pid"):
+            pid = int(file.read_text() or 0)
+            try:
+                with open(f"/proc/{pid}/cmdline", encoding="ascii") as f:
+                    if str(file.parent) in f.read():
+                        os.kill(pid, signal.SIGTERM)
+            except OSError:
+                pass
 
 
 def run(_options):
-    bed = beds.Bed("tier", PROVISIONER.format(directory=process.folder("bench-instances"), modules=process.MODULE.parent,
+    directory = process.folder("bench-instances")
+    bed = beds.Bed("tier", PROVISIONER.format(directory=directory, modules=process.MODULE.parent,
                                               nginx=process.NGINX, user=pwd.getpwuid(os.geteuid()).pw_name))
     try:
         bed.backend()
@@ -200,6 +212,6 @@ def run(_options):
             ("memory of an idle one (PSS of master and worker), MiB", f"{memory(bed):.1f}"),
             (f"tenantd killed and restarted: {ADOPTED} adopted after, s", f"{adopted:.2f}"),
             (f"{IDLE} with nothing to be done: CPU of tenantd and PostgreSQL, ms/s", f"{idle(bed):.1f}")])
-        retire(bed)
     finally:
+        retire(bed, directory)
         bed.end()
