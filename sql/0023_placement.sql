@@ -859,10 +859,8 @@ AS $$
                  WHERE h.finished_at > clock_timestamp() - interval '60 seconds') m
     )
     SELECT 'issuer', i.name, i.id, tiergate.revision_of('issuer', i.id), tiergate.issuer_document(i)
-      FROM tiergate.issuers i, g
+      FROM tiergate.issuers i
      WHERE i.tenant IS NULL
-       AND (NOT g.own OR i.id IN (SELECT r.ref FROM tiergate.issuers r JOIN tiergate.tenants t ON t.name = r.tenant
-                                   WHERE t.id = g.tenant_id))
     UNION ALL
     SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id),
            CASE WHEN t.placement = 'shared' AND (SELECT t.id = ANY (m.ids) FROM moving m) IS NOT TRUE

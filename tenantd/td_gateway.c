@@ -380,8 +380,35 @@ td_gateway_parameters(td_gateway_t *g)
 
 
 static int
-td_gateway_fill(td_gateway_t *g, const char *user, const char *template,
-    tg_text_t *out)
+td_gateway_name_user(td_gateway_t *g, const char *user, const char *group)
+{
+    tg_text_t  *block;
+
+    if (user == NULL) {
+        return 0;
+    }
+
+    block = &g->block[TD_BLOCK_USER];
+    tg_text_str(block, "user ");
+
+    if (td_render_string(block, user, strlen(user), NULL, g->err) != 0) {
+        return -1;
+    }
+
+    tg_text_str(block, " ");
+
+    if (td_render_string(block, group, strlen(group), NULL, g->err) != 0) {
+        return -1;
+    }
+
+    tg_text_str(block, ";\n");
+
+    return 0;
+}
+
+
+static int
+td_gateway_fill(td_gateway_t *g, const char *template, tg_text_t *out)
 {
     int                 i;
     td_render_block_t   blocks[TD_BLOCK_N + 1];
@@ -389,8 +416,6 @@ td_gateway_fill(td_gateway_t *g, const char *user, const char *template,
 
     if (td_gateway_load(g, g->config->provisioner.modules,
                         "ngx_http_tenant_module.so") != 0
-        || td_gateway_directive(g, TD_BLOCK_USER, "user",
-                                user != NULL ? user : "") != 0
         || td_gateway_directive(g, TD_BLOCK_SECRET_KEY, "tenant_secret_key",
                                 g->config->secrets.key_file) != 0
         || td_gateway_trust(g) != 0
@@ -419,8 +444,8 @@ td_gateway_fill(td_gateway_t *g, const char *user, const char *template,
 
 int
 td_gateway_render(tg_text_t *out, const td_config_t *config,
-    const char *template, const char *user, const char *prefix,
-    const td_work_t *work, tg_error_t *err)
+    const char *template, const char *user, const char *group,
+    const char *prefix, const td_work_t *work, tg_error_t *err)
 {
     int           i, rc;
     td_gateway_t  g;
@@ -438,7 +463,11 @@ td_gateway_render(tg_text_t *out, const td_config_t *config,
     }
 
     td_gateway_parameters(&g);
-    rc = td_gateway_fill(&g, user, template, out);
+    rc = td_gateway_name_user(&g, user, group);
+
+    if (rc == 0) {
+        rc = td_gateway_fill(&g, template, out);
+    }
 
     for (i = 0; i < TD_BLOCK_N; i++) {
         tg_text_free(&g.block[i]);

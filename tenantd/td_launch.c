@@ -186,7 +186,8 @@ td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
     tg_text_init(&text);
     *reason = "ConfigInvalid";
     rc = td_gateway_render(&text, td_instance_config(i), i->host->template,
-                           i->host->user, i->path, &i->work, err);
+                           i->host->user, i->host->group, i->path, &i->work,
+                           err);
 
     if (rc == 0) {
         *reason = "PrefixUnwritable";
@@ -219,6 +220,12 @@ td_instance_apply_limits(td_instance_t *i)
         td_instance_condition(i, TD_CONDITION_LIMITS_ENFORCED, 1, "Enforced",
                               "");
     } else {
+        if (strcmp(i->condition[TD_CONDITION_LIMITS_ENFORCED].message, missing)
+            != 0)
+        {
+            td_log(TD_LOG_NOTICE, i->work.name, "%s", missing);
+        }
+
         td_instance_condition(i, TD_CONDITION_LIMITS_ENFORCED, 0,
                               "ControllerMissing", missing);
     }

@@ -13,6 +13,7 @@
 
 #include "td_cgroup.h"
 #include "td_feed.h"
+#include "td_handover.h"
 #include "td_instance.h"
 #include "td_log.h"
 #include "td_metrics.h"
@@ -52,10 +53,8 @@ struct td_provision_s {
     td_pg_options_t         options;
     td_pg_t                *pg;             /* listens and reads */
     struct event           *poll;
-    struct event           *handover;
     struct event           *reap;
-    td_job_t                advance;        /* of handovers */
-    int                     advance_again;
+    td_handover_t          *handover;
 
     struct td_members_s     members;
     td_member_t            *bucket[TD_PROVISION_BUCKETS];
@@ -171,89 +170,12 @@ td_provision_on_reap(evutil_socket_t fd, short what, void *data)
 }
 
 
-/* Handovers */
-
-static void
-td_provision_arm_handover(td_provision_t *p, long ms)
-{
-    struct timeval  tv = { ms / 1000, ms % 1000 * 1000 };
-
-    evtimer_add(p->handover, &tv);
-}
-
-
-static void
-td_provision_advanced(td_job_t *job, unsigned step, PGresult *result)
-{
-    td_provision_t  *p = job->data;
-
-    if (job->step[step].statement == TD_SQL_HANDOVERS_ADVANCE
-        && PQntuples(result) == 1 && !PQgetisnull(result, 0, 1))
-    {
-        td_provision_arm_handover(p, atol(PQgetvalue(result, 0, 1)));
-    }
-}
-
-
-static void td_provision_advance(td_provision_t *p);
-
-
-static void
-td_provision_advance_done(td_job_t *job, td_job_outcome_e outcome,
-    const PGresult *error)
-{
-    td_provision_t  *p = job->data;
-
-    if (outcome == TD_JOB_ERROR) {
-        td_log(TD_LOG_ERR, "provision", "handovers stand still: %s",
-               PQresultErrorMessage(error));
-    }
-
-    if (outcome != TD_JOB_OK) {
-        td_provision_arm_handover(p, p->daemon->config->provisioner.poll);
-
-    } else if (p->advance_again) {
-        td_provision_advance(p);
-    }
-}
-
-
-static void
-td_provision_advance(td_provision_t *p)
-{
-    if (p->advance.pool != NULL) {
-        p->advance_again = 1;
-        return;
-    }
-
-    evtimer_del(p->handover);
-    p->advance_again = 0;
-    p->advance.result = td_provision_advanced;
-    p->advance.done = td_provision_advance_done;
-    p->advance.data = p;
-
-    td_job_reset(&p->advance);
-    td_job_step(&p->advance, TD_SQL_BEGIN);
-    td_job_step(&p->advance, TD_SQL_HANDOVERS_ADVANCE);
-    td_job_step(&p->advance, TD_SQL_COMMIT);
-    td_job_submit(p->host.pool, &p->advance);
-}
-
-
-static void
-td_provision_on_handover(evutil_socket_t fd, short what, void *data)
-{
-    (void) fd;
-    (void) what;
-
-    td_provision_advance(data);
-}
-
-
 static void
 td_provision_on_ready(void *data)
 {
-    td_provision_advance(data);
+    td_provision_t  *p = data;
+
+    td_handover_advance(p->handover);
 }
 
 
@@ -444,7 +366,7 @@ td_provision_on_done(td_pg_t *pg, td_pg_outcome_e outcome, const PGresult *error
     p->complete = 0;
     p->reconciled++;
     p->seconds += (double) (td_now() - p->since) / 1000;
-    td_provision_advance(p);
+    td_handover_advance(p->handover);
 
     if (p->dirty || p->claimed == atoi(TD_PROVISION_CLAIM)) {
         td_provision_read(p);
@@ -567,6 +489,7 @@ static int
 td_provision_find_user(td_provision_t *p, tg_error_t *err)
 {
     const char           *user;
+    const struct group   *group;
     const struct passwd  *entry;
 
     user = p->daemon->config->provisioner.user;
@@ -591,6 +514,16 @@ td_provision_find_user(td_provision_t *p, tg_error_t *err)
         return -1;
     }
 
+    /* by name, for nginx would look for a group with the user's name */
+    group = getgrgid(entry->pw_gid);
+
+    if (group == NULL || strlen(group->gr_name) >= sizeof(p->host.group)) {
+        tg_error_set(err, "", "[provisioner] user: the group of \"%s\" has no "
+                     "name", user);
+        return -1;
+    }
+
+    snprintf(p->host.group, sizeof(p->host.group), "%s", group->gr_name);
     p->host.user = user;
     p->host.uid = entry->pw_uid;
     p->host.gid = entry->pw_gid;
@@ -701,11 +634,11 @@ td_provision_make(td_provision_t *p, tg_error_t *err)
            == NULL
         || (p->poll = event_new(daemon->base, -1, EV_PERSIST,
                                 td_provision_on_poll, p)) == NULL
-        || (p->handover = evtimer_new(daemon->base, td_provision_on_handover,
-                                      p)) == NULL
         || (p->reap = event_new(daemon->base, -1, 0, td_provision_on_reap, p))
            == NULL
         || (p->host.pool = td_pool_create(&options)) == NULL
+        || (p->handover = td_handover_create(daemon->base, p->host.pool, ms))
+           == NULL
         || event_add(p->poll, &tv) != 0)
     {
         return -1;
@@ -746,16 +679,14 @@ td_provision_create(td_daemon_t *daemon, tg_error_t *err)
 void
 td_provision_destroy(td_provision_t *p)
 {
-    size_t         i;
-    td_member_t   *member;
-    struct event  *events[3];
+    td_member_t  *member;
 
     if (p == NULL) {
         return;
     }
 
     td_pg_destroy(p->pg);
-    td_job_cancel(&p->advance);
+    td_handover_destroy(p->handover);
     TAILQ_CONCAT(&p->gone, &p->members, link);
 
     while ((member = TAILQ_FIRST(&p->gone)) != NULL) {
@@ -766,14 +697,12 @@ td_provision_destroy(td_provision_t *p)
 
     td_pool_destroy(p->host.pool);
 
-    events[0] = p->poll;
-    events[1] = p->handover;
-    events[2] = p->reap;
+    if (p->poll != NULL) {
+        event_free(p->poll);
+    }
 
-    for (i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
-        if (events[i] != NULL) {
-            event_free(events[i]);
-        }
+    if (p->reap != NULL) {
+        event_free(p->reap);
     }
 
     td_cgroup_destroy(p->host.cgroup);
@@ -809,6 +738,8 @@ td_provision_write_metrics(const td_provision_t *p, tg_text_t *text)
         tg_text_printf(text, "tiergate_instances{phase=\"%s\"} %d\n",
                        td_phase_name((td_phase_e) phase), count[phase]);
     }
+
+    td_handover_write_metrics(p->handover, text);
 
     tg_text_printf(text, "# HELP tiergate_reconcile_seconds Time to read what "
                    "is wanted of the instances, and to begin with it.\n"

@@ -105,6 +105,9 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
     [TD_SQL_HANDOVERS_ADVANCE] = {
         "td_handovers_advance",
         "SELECT open, next_ms FROM tiergate.handovers_advance()", 0 },
+    [TD_SQL_HANDOVER_COUNTS] = {
+        "td_handover_counts",
+        "SELECT outcome, count FROM tiergate.handover_counts()", 0 },
 };
 
 static td_statement_t  *td_sql_table;

@@ -43,6 +43,7 @@ typedef enum {
     TD_SQL_INSTANCE_TOKEN,
     TD_SQL_INSTANCE_PORT,       /* name, first port, last */
     TD_SQL_HANDOVERS_ADVANCE,
+    TD_SQL_HANDOVER_COUNTS,
     TD_SQL_ROUTES
 } td_sql_e;
 

@@ -16,6 +16,7 @@ from support import process, wire
 from support.platform import Platform, Tenant, route
 from support.poll import until
 from support.tenantd import Tenantd
+from support.tokens import Issuer
 
 MODULES = process.MODULE.parent
 USER = pwd.getpwuid(os.geteuid()).pw_name
@@ -37,9 +38,9 @@ drain_timeout = 5s
 """
 
 
-def provisioner(directory, node="n1", ports="21000-28999", nginx=process.NGINX, more=""):
+def provisioner(directory, node="n1", ports="21000-28999", nginx=process.NGINX, user=USER, more=""):
     return PROVISIONER.format(node=node, directory=directory, nginx=nginx, modules=MODULES,
-                              user=USER, ports=ports, more=more)
+                              user=user, ports=ports, more=more)
 
 
 class Instance:
@@ -523,3 +524,16 @@ def test_isolation(platform, acme):
             assert not any(text in piece for text in names), pid
             found_own = found_own or acme.tenant.host.encode() in piece
     assert found_own
+
+
+def test_a_platform_issuer_that_is_referred_to_later(platform):
+    """Its keys are there although the tenant did not have it when the gateway started."""
+    issuer = Issuer("ES256", "https://platform.example")
+    platform.rest.call("PUT", "/v1/issuers/platform", issuer.body())
+    instance = platform.dedicated(**KEYED)
+    instance.settled()
+    instance.serves()
+    bearer = [("Authorization", f"Bearer {issuer.token()}")]
+    assert instance.get(headers=bearer).status == 401
+    platform.rest.call("PUT", f"{instance.tenant.path}/issuers/platform", {"ref": "platform"})
+    until(lambda: instance.get(headers=bearer).status == 200, lambda: instance.get(headers=bearer), every=0.05)

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import pathlib
+import pwd
 import signal
 import subprocess
 
@@ -250,6 +251,23 @@ def test_limits(make):
                 assert enforced["status"] == "False" and "memory.max" in enforced["message"]
     finally:
         platform.psql("UPDATE tiergate.tiers SET gateway = '{}' WHERE name = 'dedicated'")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the workers another user")
+def test_workers_of_another_user(make):
+    """The workers cannot read the token, nor write what the master reads."""
+    platform = make(user="nobody", more="[listen]\nsocket_mode = 0666")
+    instance = platform.dedicated(**KEYED)
+    row = instance.settled()
+    instance.serves()
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert pathlib.Path(f"/proc/{row['pid']}").stat().st_uid == 0
+    for pid in process.children(row["pid"]):
+        assert pathlib.Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[:4] == [str(uid)] * 4
+    until(lambda: list(instance.prefix.glob("data/registry.jsonl")), "the snapshot")
+    for name in ["", "token", "nginx.conf", "lock", "instance.json", "logs"]:
+        assert (instance.prefix / name).stat().st_uid == 0, name
+    assert (instance.prefix / "token").stat().st_mode & 0o077 == 0
 
 
 def test_a_row_that_is_gone(make, database):

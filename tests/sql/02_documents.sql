@@ -105,7 +105,7 @@ SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('unheard-of') $$
 SELECT is(array_agg(document::jsonb->>'forward'), '{NULL,tiergate-forward,tiergate-forward}', 'of some it only knows where they are')
   FROM tiergate.watch_list('shared-1') WHERE kind = 'tenant';
 SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('big-1') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'big') $$, 'a dedicated one its tenant');
-SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('own-1') $$, $$ VALUES ('tenant', 'own') $$, 'and nothing else');
+SELECT results_eq($$ SELECT kind, name FROM tiergate.watch_list('own-1') $$, $$ VALUES ('issuer', 'platform'), ('tenant', 'own') $$, 'and nothing else but issuers of the platform, to which it may come to refer');
 SELECT is(array_agg(w.name), NULL, 'revision and id are those of the document')
   FROM tiergate.watch_list('shared-1') w
  WHERE (w.document::jsonb->>'revision')::bigint <> w.revision OR (w.document::jsonb->>'id')::bigint <> w.id;
