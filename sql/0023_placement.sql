@@ -756,7 +756,7 @@ COMMENT ON FUNCTION tiergate.is_moving(tiergate.tenants) IS
     'Whether a tenant has, had or will have a gateway of its own, so that gateways differ in what they get';
 
 
-CREATE FUNCTION tiergate.gateway_documents(t tiergate.tenants, OUT document text, OUT shared_document text)
+CREATE FUNCTION tiergate.gateway_documents(t tiergate.tenants, base text, OUT document text, OUT shared_document text)
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -765,7 +765,7 @@ DECLARE
     back text;
     told jsonb := '{}';
 BEGIN
-    document := tiergate.tenant_document(t);
+    document := base;
     IF NOT tiergate.is_moving(t) THEN
         RETURN;
     END IF;
@@ -811,8 +811,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION tiergate.gateway_documents(tiergate.tenants) IS
-    'The document of a tenant as its own gateway gets it, and as shared gateways do where that differs';
+COMMENT ON FUNCTION tiergate.gateway_documents(tiergate.tenants, text) IS
+    'Made from the document of a tenant: what its own gateway gets, and what shared gateways do where that differs';
 
 
 -- An instance sees the tenant with the id that it was made for, also when it has
@@ -865,11 +865,11 @@ AS $$
     SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id),
            CASE WHEN t.placement = 'shared' AND (SELECT t.id = ANY (m.ids) FROM moving m) IS NOT TRUE
                 THEN tiergate.tenant_document(t)
-                ELSE (SELECT coalesce(d.shared_document, d.document) FROM tiergate.gateway_documents(t) d) END
+                ELSE (SELECT coalesce(d.shared_document, d.document) FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) d) END
       FROM tiergate.tenants t WHERE NOT (SELECT g.own FROM g)
     UNION ALL
     SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id),
-           (SELECT d.document FROM tiergate.gateway_documents(t) d)
+           (SELECT d.document FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) d)
       FROM tiergate.tenants t WHERE t.id = (SELECT g.tenant_id FROM g)
 $$;
 
@@ -925,7 +925,7 @@ BEGIN
             SELECT 'PUT', t.tier, d.document, d.shared_document,
                    (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = t.name)
               INTO op, tier, document, shared_document, gateway
-              FROM tiergate.tenants t, LATERAL (SELECT * FROM tiergate.gateway_documents(t) OFFSET 0) d
+              FROM tiergate.tenants t, LATERAL (SELECT * FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) OFFSET 0) d
              WHERE t.id = change.object_id;
         ELSE
             SELECT 'PUT', tiergate.issuer_document(i) INTO op, document
@@ -1094,7 +1094,7 @@ GRANT SELECT (id, tenant, tenant_id, direction, step, gateways, reported, starte
    ON tiergate.handovers TO tiergate_tenant;
 GRANT EXECUTE ON FUNCTION
     tiergate.set_tier(text, text), tiergate.set_forwarding(text, text), tiergate.restart_gateway(text),
-    tiergate.find_instance(text), tiergate.tier_kind(text), tiergate.gateway_documents(tiergate.tenants),
+    tiergate.find_instance(text), tiergate.tier_kind(text), tiergate.gateway_documents(tiergate.tenants, text),
     tiergate.is_moving(tiergate.tenants), tiergate.with_members(text, jsonb),
     tiergate.misdirected_document(text), tiergate.forward_document(text, tiergate.instances, text, integer),
     tiergate.watch_since(bigint, integer), tiergate.watch_list(text), tiergate.watch_view(text)
