@@ -51,6 +51,47 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('upstreams_reserved', 422, 'reserved-name',      '/name',       'upstream name "%s" is used between gateways', 'choose another name');
 
 
+CREATE FUNCTION tiergate.check_gateway_setting()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    word  text := NEW.value #>> '{}';
+    sound boolean;
+BEGIN
+    BEGIN
+        sound := NEW.name = OLD.name AND CASE NEW.name
+            WHEN 'gateways.shared_address' THEN
+                NEW.value = 'null' OR jsonb_typeof(NEW.value) = 'string'
+                    AND tiergate.parse_address(trim('[]' FROM regexp_replace(word, ':[0-9]+$', ''))) IS NOT NULL
+                    AND substring(word FROM ':([0-9]{1,5})$')::integer BETWEEN 1 AND 65535
+            WHEN 'gateways.linger' THEN
+                jsonb_typeof(NEW.value) = 'string' AND word::interval BETWEEN '0' AND '1 day'
+            ELSE jsonb_typeof(NEW.value) = 'string' AND word::interval BETWEEN '100 milliseconds' AND '1 minute' END;
+    EXCEPTION WHEN data_exception THEN
+        sound := false;
+    END;
+    IF sound IS NOT TRUE THEN
+        PERFORM tiergate.refuse(422, 'invalid-setting', '/value',
+            format('setting "%s" cannot be %s', NEW.name, left(NEW.value::text, 100)),
+            CASE NEW.name WHEN 'gateways.shared_address' THEN 'write "address:port", "[address]:port" for IPv6, or null'
+                          WHEN 'gateways.linger' THEN 'write an interval of at most a day: "30 seconds"'
+                          ELSE 'write an interval from "100 milliseconds" to "1 minute"' END);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION tiergate.check_gateway_setting() IS
+    'Trigger: a setting about gateways has a value that its readers can use';
+
+DROP TRIGGER settings_check ON tiergate.settings;
+CREATE TRIGGER settings_check BEFORE UPDATE ON tiergate.settings
+    FOR EACH ROW WHEN (OLD.name NOT LIKE 'gateways.%') EXECUTE FUNCTION tiergate.check_setting();
+CREATE TRIGGER settings_check_gateways BEFORE UPDATE ON tiergate.settings
+    FOR EACH ROW WHEN (OLD.name LIKE 'gateways.%') EXECUTE FUNCTION tiergate.check_gateway_setting();
+
+
 CREATE TABLE tiergate.handovers (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant      text        NOT NULL COLLATE "C",

@@ -56,6 +56,15 @@ CREATE FUNCTION pg_temp.age(by interval) RETURNS void LANGUAGE sql AS $$
     UPDATE tiergate.handovers SET step_at = step_at - by, acked_at = acked_at - by, finished_at = finished_at - by
 $$;
 
+-- settings
+SELECT is(pg_temp.outcome(format('UPDATE tiergate.settings SET value = %L WHERE name = %L', v.value, 'gateways.' || v.name)), v.outcome, v.name || ' ' || v.value) FROM (VALUES
+    ('linger', '"1 minute"', 'ok'), ('linger', '"soon"', 'TG422 invalid-setting /value'), ('linger', '"-1 s"', 'TG422 invalid-setting /value'),
+    ('linger', '5', 'TG422 invalid-setting /value'), ('linger', '"30 seconds"', 'ok'),
+    ('handover_timeout', '"0 s"', 'TG422 invalid-setting /value'), ('handover_timeout', '"1 hour"', 'TG422 invalid-setting /value'),
+    ('handover_timeout', '"2 seconds"', 'ok'), ('shared_address', '"10.0.0.1:80"', 'ok'), ('shared_address', '"[::1]:80"', 'ok'),
+    ('shared_address', '"shared:80"', 'TG422 invalid-setting /value'), ('shared_address', '"10.0.0.1"', 'TG422 invalid-setting /value'),
+    ('shared_address', '"10.0.0.1:0"', 'TG422 invalid-setting /value'), ('shared_address', 'null', 'ok')) v (name, value, outcome);
+
 -- a new tenant of a dedicated tier
 SELECT pg_temp.onboard('new', 'dedicated');
 SELECT is(pg_temp.stands('new'), 'dedicated dedicated running', 'begins where its tier says');
