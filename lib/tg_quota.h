@@ -59,6 +59,9 @@
 
 #define TG_QUOTA_UNIT  (UINT64_C(1) << 20)
 
+/* The count in a calendar word; the period is above it. */
+#define TG_QUOTA_COUNT  ((UINT64_C(1) << 40) - 1)
+
 /* Time is a parameter everywhere; all of one decision has the same. */
 typedef struct {
     uint64_t  mono_us;      /* CLOCK_MONOTONIC */
@@ -180,6 +183,10 @@ int tg_quota_export(tg_zone_t *zone, const tg_block_t *block,
  * is gone, counts something else by now, or the word is of another period).
  */
 int tg_quota_import(tg_zone_t *zone, const tg_block_t *block,
+    const tg_quota_saved_t *saved, const tg_quota_now_t *now);
+
+/* Adds a saved word to what its period has: what somebody else has counted. */
+int tg_quota_import_more(tg_zone_t *zone, const tg_block_t *block,
     const tg_quota_saved_t *saved, const tg_quota_now_t *now);
 
 #endif /* TG_QUOTA_H */

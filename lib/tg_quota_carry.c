@@ -257,12 +257,28 @@ tg_quota_export(tg_zone_t *zone, const tg_block_t *block,
 }
 
 
+/* How a saved word changes the one that is there; 0: not at all. */
+typedef int (*tg_quota_merge_pt)(const tg_meter_t *meter, uint64_t word,
+    uint64_t saved, uint64_t *after);
+
+
+static int
+tg_quota_raise(const tg_meter_t *meter, uint64_t word, uint64_t saved,
+    uint64_t *after)
+{
+    (void) meter;
+    *after = saved;
+
+    return word < saved;
+}
+
+
 static int
 tg_quota_restore(tg_zone_t *zone, const tg_block_t *block,
     const tg_quota_t *quota, const tg_quota_saved_t *saved,
-    const tg_quota_now_t *now)
+    const tg_quota_now_t *now, tg_quota_merge_pt merge)
 {
-    uint64_t    word;
+    uint64_t    word, after;
     tg_cell_t   cell;
     tg_meter_t  meter;
 
@@ -284,16 +300,19 @@ tg_quota_restore(tg_zone_t *zone, const tg_block_t *block,
             continue;
         }
 
-        if (word >= saved->word || tg_cell_swap(&cell, word, saved->word)) {
+        if (!merge(&meter, word, saved->word, &after)
+            || tg_cell_swap(&cell, word, after))
+        {
             return 0;
         }
     }
 }
 
 
-int
-tg_quota_import(tg_zone_t *zone, const tg_block_t *block,
-    const tg_quota_saved_t *saved, const tg_quota_now_t *now)
+static int
+tg_quota_merge(tg_zone_t *zone, const tg_block_t *block,
+    const tg_quota_saved_t *saved, const tg_quota_now_t *now,
+    tg_quota_merge_pt merge)
 {
     const tg_quota_t  *quota;
 
@@ -302,9 +321,26 @@ tg_quota_import(tg_zone_t *zone, const tg_block_t *block,
     for (uint32_t i = 0; i < block->quotas.n; i++) {
         if (quota[i].id == saved->quota) {
             return tg_quota_is_calendar(&quota[i])
-                   ? tg_quota_restore(zone, block, &quota[i], saved, now) : -1;
+                   ? tg_quota_restore(zone, block, &quota[i], saved, now, merge)
+                   : -1;
         }
     }
 
     return -1;
+}
+
+
+int
+tg_quota_import(tg_zone_t *zone, const tg_block_t *block,
+    const tg_quota_saved_t *saved, const tg_quota_now_t *now)
+{
+    return tg_quota_merge(zone, block, saved, now, tg_quota_raise);
+}
+
+
+int
+tg_quota_import_more(tg_zone_t *zone, const tg_block_t *block,
+    const tg_quota_saved_t *saved, const tg_quota_now_t *now)
+{
+    return tg_quota_merge(zone, block, saved, now, tg_meter_add);
 }

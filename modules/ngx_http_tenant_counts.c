@@ -12,9 +12,7 @@
  *  2. When the file has grown to twice its size all tenants are marked, and the
  *     next sweep writes them to a new file.  So the zone is the only truth, and
  *     counts of past periods go by themselves.
- *  3. A zone that starts empty gets its counts back tenant by tenant, as they are
- *     put into it, and so before the first request: from the snapshot, and from
- *     what tenantd tells that the snapshot had not yet.
+ *  3. Reading it back is ngx_http_tenant_counts_restore.c.
  */
 
 #include "ngx_http_tenant_usage.h"
@@ -25,6 +23,7 @@
 #define NGX_HTTP_TENANT_COUNTS_MOST    33554432    /* bytes kept in memory */
 #define NGX_HTTP_TENANT_COUNTS_SLICE   500         /* us of a sweep of our own */
 #define NGX_HTTP_TENANT_COUNTS_REST    25          /* ms to the next slice */
+#define NGX_HTTP_TENANT_COUNTS_LAST    500000      /* us of the last sweep */
 
 
 typedef struct {
@@ -49,9 +48,6 @@ typedef struct {
     tg_text_t                  line;
     ngx_uint_t                 words;       /* in line */
 
-    ngx_http_tenant_reader_t  *reader;      /* while there is something to */
-    tg_snapshot_scan_t        *scan;        /* restore */
-    ngx_uint_t                 restored;
 } ngx_http_tenant_counts_t;
 
 
@@ -346,6 +342,45 @@ ngx_http_tenant_counts_slice(ngx_event_t *ev)
 }
 
 
+/* What was counted since the last sweep: whoever has the file next must find it
+ * there, for it may be another master with a zone of its own.  If that was still to
+ * come, it is done now: taking the file over from the master before, writing it
+ * anew. */
+static void
+ngx_http_tenant_counts_finish(void)
+{
+    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
+
+    if (counts->loaded && !counts->enabled) {
+        ngx_http_tenant_counts_enable();
+    }
+
+    if (!counts->enabled) {
+        return;
+    }
+
+    if (counts->rewrite && counts->next.fd == NGX_INVALID_FILE) {
+        ngx_http_tenant_counts_begin();
+    }
+
+    counts->stopped = 0;
+    counts->cursor = 0;
+    counts->now = ngx_http_tenant_quota_now();
+    counts->until = counts->now.mono_us + NGX_HTTP_TENANT_COUNTS_LAST;
+
+    ngx_http_tenant_sync_lock();
+    tg_zone_visit_touched(ngx_http_tenant_sync.zone,
+                          ngx_http_tenant_counts_visit, NULL);
+    ngx_http_tenant_sync_unlock();
+
+    if (!counts->stopped) {
+        ngx_http_tenant_counts_swept();
+    }
+
+    ngx_http_tenant_counts_flush();
+}
+
+
 void
 ngx_http_tenant_counts_tick(ngx_uint_t stuck, ngx_uint_t between)
 {
@@ -384,155 +419,6 @@ ngx_http_tenant_counts_tick(ngx_uint_t stuck, ngx_uint_t between)
 
 /* --- reading --- */
 
-/* ["key","word","name"] */
-static ngx_int_t
-ngx_http_tenant_counts_read_word(const json_t *json, tg_quota_saved_t *saved)
-{
-    char        *end;
-    const char  *key, *word, *name;
-
-    key = json_string_value(json_array_get(json, 0));
-    word = json_string_value(json_array_get(json, 1));
-    name = json_string_value(json_array_get(json, 2));
-
-    if (key == NULL || word == NULL || name == NULL) {
-        return NGX_ERROR;
-    }
-
-    saved->key = strtoull(key, &end, 16);
-
-    if (*key == '\0' || *end) {
-        return NGX_ERROR;
-    }
-
-    saved->word = strtoull(word, &end, 16);
-
-    if (*word == '\0' || *end) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(saved->name, sizeof(saved->name));
-    ngx_memcpy(saved->name, name,
-               ngx_min(ngx_strlen(name), sizeof(saved->name)));
-
-    return NGX_OK;
-}
-
-
-/* One record: the words of a quota. */
-static void
-ngx_http_tenant_counts_apply(const json_t *record, const tg_block_t *block,
-    uint64_t quota)
-{
-    size_t                     i;
-    const char                *tenant;
-    const json_t              *words, *word;
-    tg_quota_now_t             now;
-    tg_quota_saved_t           saved;
-    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
-
-    tenant = json_string_value(json_object_get(record, "tenant"));
-    words = json_object_get(record, "words");
-
-    if (tenant == NULL || ngx_strcmp(tenant, tg_str(block, block->name)) != 0) {
-        return;
-    }
-
-    now = ngx_http_tenant_quota_now();
-    saved.quota = quota;
-
-    json_array_foreach(words, i, word) {
-        if (ngx_http_tenant_counts_read_word(word, &saved) == NGX_OK
-            && tg_quota_import(ngx_http_tenant_sync.zone, block, &saved, &now)
-               == 0)
-        {
-            counts->restored++;
-        }
-    }
-}
-
-
-static void
-ngx_http_tenant_counts_restore_quota(const tg_block_t *block,
-    const tg_quota_t *quota)
-{
-    char                       *line;
-    json_t                     *record;
-    const tg_snapshot_entry_t  *entry;
-    ngx_http_tenant_counts_t   *counts = &ngx_http_tenant_counts;
-
-    entry = tg_snapshot_scan_find(counts->scan, TG_RECORD_QUOTA, quota->id);
-
-    if (entry == NULL) {
-        return;
-    }
-
-    line = ngx_alloc(entry->len, ngx_http_tenant_sync.log);
-
-    if (line == NULL) {
-        return;
-    }
-
-    if (pread(counts->reader->fd, line, entry->len, (off_t) entry->offset)
-        == (ssize_t) entry->len)
-    {
-        record = json_loadb(line, entry->len, JSON_REJECT_DUPLICATES, NULL);
-        ngx_http_tenant_counts_apply(record, block, quota->id);
-        json_decref(record);
-    }
-
-    ngx_free(line);
-}
-
-
-void
-ngx_http_tenant_counts_restore_locked(const tg_block_t *image)
-{
-    ngx_uint_t         i;
-    ngx_uint_t         restored;
-    const tg_block_t  *block;
-    const tg_quota_t  *quotas;
-
-    restored = ngx_http_tenant_counts.restored;
-
-    if (ngx_http_tenant_counts.scan == NULL || image->kind != TG_KIND_TENANT) {
-        return;
-    }
-
-    block = tg_zone_find_tenant(ngx_http_tenant_sync.zone,
-                                tg_str(image, image->name), image->name.len);
-
-    if (block == NULL) {
-        return;
-    }
-
-    quotas = tg_vec(block, block->quotas, tg_quota_t);
-
-    for (i = 0; i < block->quotas.n; i++) {
-        if (quotas[i].window != TG_WINDOW_SECONDS && quotas[i].state) {
-            ngx_http_tenant_counts_restore_quota(block, &quotas[i]);
-        }
-    }
-
-    if (ngx_http_tenant_counts.restored != restored) {
-        tg_zone_touch(ngx_http_tenant_sync.zone, block->slot);
-    }
-}
-
-
-static void
-ngx_http_tenant_counts_close(void)
-{
-    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
-
-    ngx_http_tenant_reader_close(counts->reader);
-    counts->reader = NULL;
-
-    tg_snapshot_scan_destroy(counts->scan);
-    counts->scan = NULL;
-}
-
-
 void
 ngx_http_tenant_counts_loaded(void)
 {
@@ -550,71 +436,8 @@ ngx_http_tenant_counts_loaded(void)
 void
 ngx_http_tenant_counts_restored(void)
 {
-    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
-
     ngx_http_tenant_counts_loaded();
-
-    if (counts->scan == NULL) {
-        return;
-    }
-
-    if (counts->restored) {
-        ngx_log_error(NGX_LOG_NOTICE, ngx_http_tenant_sync.log, 0,
-                      "tenant: restored %ui calendar counts from \"%V\"",
-                      counts->restored, &counts->path);
-    }
-
-    ngx_http_tenant_counts_close();
-}
-
-
-/* Makes an index of the file.  At once: nothing is served before it is made. */
-static void
-ngx_http_tenant_counts_scan(void)
-{
-    size_t                     len;
-    ngx_int_t                  rc;
-    tg_error_t                 err;
-    const char                *line;
-    tg_scan_result_t           result;
-    ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
-
-    counts->reader = ngx_http_tenant_reader_open(&counts->path, 0, UINT64_MAX,
-                                                 ngx_http_tenant_sync.log);
-    if (counts->reader == NULL) {
-        return;
-    }
-
-    counts->scan = tg_snapshot_scan_create();
-
-    if (counts->scan == NULL) {
-        ngx_http_tenant_counts_close();
-        return;
-    }
-
-    tg_error_set(&err, "", "its last line is incomplete");
-
-    for ( ;; ) {
-        rc = ngx_http_tenant_reader_line(counts->reader, &line, &len);
-
-        if (rc != NGX_OK
-            || tg_snapshot_scan_line(counts->scan, line, len, &err)
-               != TG_SCAN_OK)
-        {
-            break;
-        }
-    }
-
-    tg_snapshot_scan_result(counts->scan, &result);
-
-    if (rc != NGX_DONE
-        || tg_snapshot_scan_offset(counts->scan) != counts->reader->offset)
-    {
-        ngx_http_tenant_sync.shared->file_failures++;
-        ngx_log_error(NGX_LOG_WARN, ngx_http_tenant_sync.log, 0,
-                      "tenant: \"%V\" is good up to byte %uL only: %s",
-                      &counts->path, result.size, err.message);
-    }
+    ngx_http_tenant_counts_restore_end(ngx_http_tenant_counts.enabled);
 }
 
 
@@ -633,6 +456,8 @@ ngx_http_tenant_counts_enable(void)
     }
 
     counts->enabled = 1;
+
+    ngx_http_tenant_counts_catch_up();
 
     if (ngx_http_tenant_file_init(&counts->live, ngx_http_tenant_sync.log)
         != NGX_OK
@@ -674,7 +499,7 @@ ngx_http_tenant_counts_start(void)
                                ngx_http_tenant_counts_slice, NULL);
 
     if (!ngx_http_tenant_sync_loaded()) {
-        ngx_http_tenant_counts_scan();
+        ngx_http_tenant_counts_restore_begin(&counts->path);
         return;
     }
 
@@ -696,15 +521,13 @@ ngx_http_tenant_counts_stop(void)
         ngx_del_timer(&counts->timer);
     }
 
-    if (counts->live.fd != NGX_INVALID_FILE) {
-        ngx_http_tenant_counts_flush();
-    }
+    ngx_http_tenant_counts_finish();
 
     if (counts->next.fd != NGX_INVALID_FILE) {
         (void) ngx_delete_file(counts->temporary.data);
     }
 
-    ngx_http_tenant_counts_close();
+    ngx_http_tenant_counts_restore_stop();
     ngx_http_tenant_file_close(&counts->next);
     ngx_http_tenant_file_close(&counts->live);
     tg_text_free(&counts->line);

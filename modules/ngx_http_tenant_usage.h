@@ -39,6 +39,16 @@ void ngx_http_tenant_counts_last(void);
 void ngx_http_tenant_counts_save(const tg_block_t *block,
     const tg_quota_now_t *now);
 
+/* A zone starts empty: counts of the tenants that are put come from the file, until
+ * the end.  enabled: the file is ours to write. */
+void ngx_http_tenant_counts_restore_begin(const ngx_str_t *path);
+void ngx_http_tenant_counts_restore_end(ngx_uint_t enabled);
+void ngx_http_tenant_counts_restore_stop(void);
+
+/* The file is ours from now on: adds what another master has written since it was
+ * read.  What is put later is restored from it as it is now. */
+void ngx_http_tenant_counts_catch_up(void);
+
 /* The same also where nothing is counted any more: what the file has is gone. */
 void ngx_http_tenant_counts_replace(const tg_block_t *block,
     const tg_quota_now_t *now);
