@@ -575,6 +575,10 @@ ngx_http_tenant_handover_stop(void)
     ngx_queue_t                 *q;
     ngx_http_tenant_handover_t  *h = &ngx_http_tenant_handover;
 
+    if (h->moves.next == NULL) {
+        return;     /* this worker ends before it came to follow the stream */
+    }
+
     if (h->timer.timer_set) {
         ngx_del_timer(&h->timer);
     }
