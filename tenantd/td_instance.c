@@ -378,6 +378,24 @@ td_instance_told(void *data, int ready)
 }
 
 
+/* Another tenantd of this machine, with a registry of its own, may have an instance
+ * of the same name, but in another directory. */
+static void
+td_instance_name_group(td_instance_t *i, const char *name)
+{
+    uint32_t     h;
+    const char  *p;
+
+    h = 2166136261u;            /* FNV-1a */
+
+    for (p = i->path; *p != '\0'; p++) {
+        h = (h ^ (unsigned char) *p) * 16777619u;
+    }
+
+    snprintf(i->group, sizeof(i->group), "%s-%08x", name, (unsigned) h);
+}
+
+
 td_instance_t *
 td_instance_create(const td_host_t *host, const char *name)
 {
@@ -395,6 +413,7 @@ td_instance_create(const td_host_t *host, const char *name)
     snprintf(i->path, sizeof(i->path), "%s/%s",
              host->config->provisioner.directory, name);
     snprintf(i->socket, sizeof(i->socket), "%s/admin.sock", i->path);
+    td_instance_name_group(i, name);
     i->timer = evtimer_new(host->base, td_instance_on_timer, i);
     i->report = td_report_create(host->pool, name, td_instance_told, i);
 

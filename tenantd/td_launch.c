@@ -214,7 +214,7 @@ td_instance_apply_limits(td_instance_t *i)
 
     td_gateway_limits(i->work.spec, &limits, &nofile);
 
-    if (td_cgroup_limit(i->host->cgroup, i->work.name, &limits, missing,
+    if (td_cgroup_limit(i->host->cgroup, i->group, &limits, missing,
                         sizeof(missing)) == 0)
     {
         td_instance_condition(i, TD_CONDITION_LIMITS_ENFORCED, 1, "Enforced",
@@ -251,7 +251,7 @@ td_instance_spawn(td_instance_t *i)
     td_instance_options(i, &options);
     options.argv = argv;
     options.output = "logs/start.log";
-    options.cgroup = td_cgroup_open(i->host->cgroup, i->work.name);
+    options.cgroup = td_cgroup_open(i->host->cgroup, i->group);
     options.nofile = td_instance_apply_limits(i);
 
     process = td_process_start(&options);
@@ -329,7 +329,7 @@ td_instance_begin(td_instance_t *i)
     }
 
     if (i->strays) {
-        td_cgroup_kill(i->host->cgroup, i->work.name);
+        td_cgroup_kill(i->host->cgroup, i->group);
 
         if (td_process_kill_all(i->path, 0) > 0) {
             if (i->state != TD_STATE_BACKOFF) {

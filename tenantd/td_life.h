@@ -41,6 +41,7 @@ struct td_instance_s {
     const td_host_t     *host;
     char                 path[TD_PREFIX_MAX + 64];
     char                 socket[TD_PREFIX_MAX + 80];
+    char                 group[80];     /* name of its cgroup */
     td_work_t            work;          /* what is wanted */
     int                  known;         /* by the registry */
     unsigned             seen;
@@ -61,6 +62,7 @@ struct td_instance_s {
     long                 probe_wait;
     int                  sick;          /* looks without an answer */
     int                  strays;
+    unsigned long long   reloaded;      /* when, by td_process_clock() */
     int                  served;        /* the registry was told so */
 
     td_prefix_record_t   record;        /* of what runs, or ran last */

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/sched.h>
@@ -132,6 +133,50 @@ td_process_start_time(pid_t pid)
     started = td_process_stat(pid, 22, &state);
 
     return state == 'Z' || state == 'X' ? 0 : started;
+}
+
+
+unsigned long long
+td_process_clock(void)
+{
+    struct timespec     ts;
+    unsigned long long  ticks;
+
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    ticks = (unsigned long long) sysconf(_SC_CLK_TCK);
+
+    return (unsigned long long) ts.tv_sec * ticks
+           + (unsigned long long) ts.tv_nsec / (1000000000 / ticks);
+}
+
+
+int
+td_process_has_old_workers(const td_process_t *process,
+    unsigned long long before)
+{
+    char                children[TD_PROCESS_STAT * 4], command[128], name[64];
+    char               *p, *end;
+    pid_t               pid;
+    unsigned long long  started;
+
+    snprintf(name, sizeof(name), "task/%d/children", (int) process->pid);
+
+    if (td_process_read(process->pid, name, children, sizeof(children)) <= 0) {
+        return 0;
+    }
+
+    for (p = children; (pid = (pid_t) strtol(p, &end, 10)) > 0; p = end) {
+        started = td_process_start_time(pid);
+
+        if (started != 0 && started < before
+            && td_process_read(pid, "cmdline", command, sizeof(command)) > 0
+            && strstr(command, "shutting down") == NULL)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -59,6 +59,16 @@ int td_process_signal(td_process_t *process, int signal);
 /* Sets RLIMIT_NOFILE of the running process, for children that it will have. */
 void td_process_limit_files(td_process_t *process, long nofile);
 
+/* Now, in the clock of start times. */
+unsigned long long td_process_clock(void);
+
+/*
+ * Whether it has children from before that time which are not about to end: workers
+ * of nginx that still take connections, with the configuration before.
+ */
+int td_process_has_old_workers(const td_process_t *process,
+    unsigned long long before);
+
 /* The master of nginx that works in directory, or 0.  Looks at every process. */
 pid_t td_process_find_master(const char *directory,
     unsigned long long *started);

@@ -41,7 +41,7 @@ td_instance_kill(td_instance_t *i)
         td_instance_go(i, TD_STATE_KILLING, "nginx has not ended in time");
     }
 
-    td_cgroup_kill(i->host->cgroup, i->work.name);
+    td_cgroup_kill(i->host->cgroup, i->group);
 
     if (td_process_kill_all(i->path, 0) > 0 || i->process != NULL) {
         td_instance_arm(i, TD_INSTANCE_STRAYS);
@@ -97,7 +97,7 @@ td_instance_remove(td_instance_t *i)
     }
 
     if (i->strays) {
-        td_cgroup_kill(i->host->cgroup, i->work.name);
+        td_cgroup_kill(i->host->cgroup, i->group);
 
         if (td_process_kill_all(i->path, 0) > 0) {
             td_instance_arm(i, TD_INSTANCE_STRAYS);
@@ -114,7 +114,7 @@ td_instance_remove(td_instance_t *i)
         return;
     }
 
-    if (td_cgroup_remove(i->host->cgroup, i->work.name) != 0) {
+    if (td_cgroup_remove(i->host->cgroup, i->group) != 0) {
         td_instance_arm(i, TD_INSTANCE_STRAYS);
         return;
     }

@@ -154,6 +154,7 @@ td_instance_checked(void *data, int status)
     i->record.port = i->work.port;
     td_instance_save(i);
     td_process_limit_files(i->process, td_instance_apply_limits(i));
+    i->reloaded = td_process_clock();
     td_process_signal(i->process, SIGHUP);
 
     td_instance_go(i, TD_STATE_RELOADING, "nginx accepts the configuration");
@@ -238,8 +239,15 @@ td_instance_probed(void *data, const td_probe_answer_t *answer)
         }
         break;
 
-    case TD_STATE_STARTING:
     case TD_STATE_RELOADING:
+        /* for a moment old workers take connections beside the new ones */
+        if (td_process_has_old_workers(i->process, i->reloaded)) {
+            break;
+        }
+
+        /* fall through */
+
+    case TD_STATE_STARTING:
         if (answer->status == 200 && answer->generation == i->record.generation)
         {
             td_instance_now_ready(i, answer);

@@ -4,6 +4,7 @@
 import os
 import pathlib
 import pwd
+import random
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from conftest import _drop as drop
 from support import process, wire
 from support.platform import Platform, Tenant, route
 from support.poll import until
@@ -38,7 +40,12 @@ drain_timeout = 5s
 """
 
 
-def provisioner(directory, node="n1", ports="21000-28999", nginx=process.NGINX, user=USER, more=""):
+# a part of them for each platform, so that runs beside each other rarely meet
+PORTS = [f"{low}-{low + 249}" for low in range(21000, 29000, 250)]
+
+
+def provisioner(directory, node="n1", ports=None, nginx=process.NGINX, user=USER, more=""):
+    ports = ports or random.choice(PORTS)
     return PROVISIONER.format(node=node, directory=directory, nginx=nginx, modules=MODULES,
                               user=user, ports=ports, more=more)
 
@@ -136,11 +143,13 @@ class Dedicated(Platform):
 
 
 @pytest.fixture(scope="module")
-def platform(database, backend):
+def platform(request, database, backend):
     platform = Dedicated(database, backend, process.folder("dedicated"))
     yield platform
     platform.stop()
-    assert not platform.problems(), "\n".join(platform.problems())
+    problems = platform.problems()
+    drop(platform.path, keep=problems or request.session.testsfailed)
+    assert not problems, "\n".join(problems)
 
 
 KEYED = {"routes": [route(auth="required")]}
@@ -415,7 +424,7 @@ def test_port_taken(platform):
     platform.tenantd.stop()
     platform.psql("INSERT INTO tiergate.tenants (name, tier) VALUES ('offline', 'dedicated')")
     platform.database.execute(
-        "SELECT tiergate.instances_claim('n1', 'process', 1, 21000, 28999, '127.0.0.1')")
+        "SELECT tiergate.instances_claim('n1', 'process', 1, 29000, 29999, '127.0.0.1')")
     instance = Instance(platform, Tenant(platform, "offline", {"hosts": [], "keys": []}))
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -436,7 +445,7 @@ def test_delete_leaves_nothing(platform):
     row = instance.settled()
     instance.serves()
     processes = instance.processes
-    cgroups = list(pathlib.Path("/sys/fs/cgroup").glob(f"**/{instance.name}"))
+    cgroups = list(pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}-*"))
     assert len(processes) >= 2
     platform.rest.call("DELETE", instance.tenant.path)
     until(lambda: instance.row is None, lambda: f"{instance.row}")

@@ -14,11 +14,11 @@ import pytest
 from support import process, wire
 from support.poll import until
 from support.tenantd import Tenantd
-from test_dedicated import KEYED, Dedicated, Load, provisioner
+from test_dedicated import KEYED, Dedicated, Load, drop, provisioner
 
 
 @pytest.fixture
-def make(database, backend):
+def make(request, database, backend):
     """Makes platforms whose tenantd runs gateways."""
     made = []
 
@@ -33,7 +33,9 @@ def make(database, backend):
               lambda: platform.tenantd.log.text[-3000:], 30)
         platform.stop()
     for platform in made:
-        assert not platform.problems(), "\n".join(platform.problems())
+        problems = platform.problems()
+        drop(platform.path, keep=problems or request.session.testsfailed)
+        assert not problems, "\n".join(problems)
 
 
 @contextlib.contextmanager
@@ -243,7 +245,7 @@ def test_limits(make):
             limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
             assert [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open")] == [["777", "777"]]
         enforced = instance.condition("LimitsEnforced")
-        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}"):
+        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}-*"):
             assert str(row["pid"]) in (group / "cgroup.procs").read_text().split()
             if (group / "memory.max").exists():
                 assert (group / "memory.max").read_text() == "268435456\n"
