@@ -9,7 +9,8 @@
  *  2. While the old master of a binary upgrade has the file, it counts on, in a zone
  *     of its own.  When the new one gets the lock it reads the file once more, and
  *     adds what has come since it read it first.  What the old one's last workers
- *     let in after its leader gave the file up is not in it.
+ *     let in after its leader gave the file up is not in it; nor is anything of a
+ *     master that is replaced before it ever got the file.
  */
 
 #include "ngx_http_tenant_usage.h"
