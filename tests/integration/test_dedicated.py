@@ -50,6 +50,26 @@ def provisioner(directory, node="n1", ports=None, nginx=process.NGINX, user=USER
                               user=user, ports=ports, more=more)
 
 
+def processes(prefix):
+    """Everything that works in a prefix."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink() == prefix:
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def cgroup(pid):
+    """The directory of a process's cgroup of its own, if it has one."""
+    lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    path = next((line[3:] for line in lines if line.startswith("0::/tiergate.instances/")), None)
+    mounts = [line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"]
+    return pathlib.Path(mounts[0] + path) if path else None
+
+
 class Instance:
     """The gateway of a tenant, seen from outside."""
 
@@ -102,14 +122,7 @@ class Instance:
     @property
     def processes(self):
         """Everything that works in its prefix."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "cwd").readlink() == self.prefix:
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-        return found
+        return processes(self.prefix)
 
 
 class Dedicated(Platform):
@@ -128,12 +141,12 @@ class Dedicated(Platform):
     def stop(self):
         super().stop()
         for prefix in self.instances.glob("dedicated-*") if self.instances.exists() else ():
-            for entry in pathlib.Path("/proc").iterdir():
-                try:
-                    if entry.name.isdigit() and (entry / "cwd").readlink() == prefix:
-                        os.kill(int(entry.name), signal.SIGKILL)
-                except OSError:
-                    pass
+            for pid in processes(prefix):
+                group = cgroup(pid)
+                os.kill(pid, signal.SIGKILL)
+                process.reap(pid)
+                if group and not (group / "cgroup.procs").read_text():
+                    group.rmdir()
 
     def problems(self):
         found = super().problems()
@@ -444,14 +457,14 @@ def test_delete_leaves_nothing(platform):
     instance = platform.dedicated(**KEYED)
     row = instance.settled()
     instance.serves()
-    processes = instance.processes
-    cgroups = list(pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}-*"))
-    assert len(processes) >= 2
+    pids = instance.processes
+    group = cgroup(row["pid"])
+    assert len(pids) >= 2
     platform.rest.call("DELETE", instance.tenant.path)
     until(lambda: instance.row is None, lambda: f"{instance.row}")
     assert not instance.prefix.exists()
-    assert not any(process.alive(pid) for pid in processes)
-    assert not any(path.exists() for path in cgroups)
+    assert not any(process.alive(pid) for pid in pids)
+    assert group is None or not group.exists()
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", row["port"]))

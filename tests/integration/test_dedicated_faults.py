@@ -14,7 +14,7 @@ import pytest
 from support import process, wire
 from support.poll import until
 from support.tenantd import Tenantd
-from test_dedicated import KEYED, Dedicated, Load, drop, provisioner
+from test_dedicated import KEYED, Dedicated, Load, cgroup, drop, provisioner
 
 
 @pytest.fixture
@@ -27,11 +27,14 @@ def make(request, database, backend):
         return made[-1]
     yield make
     for platform in made:
-        for name, in platform.database.execute("SELECT name FROM tiergate.tenants WHERE tier = 'dedicated'"):
-            platform.rest.call("DELETE", f"/v1/tenants/{name}")
-        until(lambda: not platform.database.one("SELECT count(*) FROM tiergate.instances"),
-              lambda: platform.tenantd.log.text[-3000:], 30)
-        platform.stop()
+        try:
+            until(platform.tenantd._ready, "tenantd to reach the registry")
+            for name, in platform.database.execute("SELECT name FROM tiergate.tenants WHERE tier = 'dedicated'"):
+                platform.rest.call("DELETE", f"/v1/tenants/{name}")
+            until(lambda: not platform.database.one("SELECT count(*) FROM tiergate.instances"),
+                  lambda: platform.tenantd.log.text[-3000:], 30)
+        finally:
+            platform.stop()
     for platform in made:
         problems = platform.problems()
         drop(platform.path, keep=problems or request.session.testsfailed)
@@ -245,12 +248,11 @@ def test_limits(make):
             limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
             assert [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open")] == [["777", "777"]]
         enforced = instance.condition("LimitsEnforced")
-        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/tiergate.instances/{instance.name}-*"):
-            assert str(row["pid"]) in (group / "cgroup.procs").read_text().split()
-            if (group / "memory.max").exists():
-                assert (group / "memory.max").read_text() == "268435456\n"
-            else:
-                assert enforced["status"] == "False" and "memory.max" in enforced["message"]
+        group = cgroup(row["pid"])
+        if group and (group / "memory.max").exists():
+            assert (group / "memory.max").read_text() == "268435456\n"
+        else:
+            assert enforced["status"] == "False" and "memory.max" in enforced["message"]
     finally:
         platform.psql("UPDATE tiergate.tiers SET gateway = '{}' WHERE name = 'dedicated'")
 
