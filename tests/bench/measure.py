@@ -159,6 +159,11 @@ def median(results, field):
     return statistics.median(getattr(result, field) for result in results)
 
 
+def ratio(results, others, field):
+    """Median over the rounds of one target's figure by another's of the same round: drift hits both."""
+    return statistics.median(getattr(a, field) / getattr(b, field) for a, b in zip(results, others))
+
+
 def percentile(values, p):
     values = sorted(values)
     return values[min(len(values) - 1, int(len(values) * p / 100))]
