@@ -65,6 +65,18 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wait_idle(pid, seconds=300):
+    """Until a process has worked off what it was given: it uses less than a twentieth of a second in one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        before = cpu_seconds(pid)
+        time.sleep(1)
+        if cpu_seconds(pid) - before < 0.05:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: process {pid} does not come to rest")
+
+
 def rss_mib(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) / 1024

@@ -35,6 +35,7 @@ def measure_size(size, options):
         gateway = bed.gateway("gw", zone="512m")
         worker = beds.core_of(gateway.workers[0])
         bed.make_room()
+        measure.wait_idle(worker)       # it still writes its snapshot
         bytes_each = zone_bytes(gateway, size)
         keys = beds.requests_with_keys(bed.dir / "keys.txt", range(size))
         target = Target(str(size), gateway.port, worker, keys)
