@@ -45,9 +45,10 @@ def targets(bed):
 
     found = [Target(PLAIN, plain_port, plain_worker, key_file),
              Target("tiergate, API key", cached.port, cached_worker, key_file)]
-    found += [Target(f"{PLAIN}, {alg}", plain_port, plain_worker, token_files[alg]) for alg in beds.ALGORITHMS]
-    found += [Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]) for alg in beds.ALGORITHMS]
-    found += [Target(f"tiergate, {alg} new", new.port, new_worker, token_files[alg]) for alg in beds.ALGORITHMS]
+    for alg in beds.ALGORITHMS:
+        found += [Target(f"{PLAIN}, {alg}", plain_port, plain_worker, token_files[alg]),
+                  Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]),
+                  Target(f"tiergate, {alg} new", new.port, new_worker, token_files[alg])]
     for alg in beds.ALGORITHMS:
         key = beds.SECRET
         if alg != "HS256":
