@@ -42,6 +42,8 @@ def targets(bed):
     cached_worker, new_worker = (beds.core_of(g.workers[0]) for g in (cached, new))
     plain_port, plain_worker = peers.plain(bed)
     bed.make_room()
+    for alg in beds.ALGORITHMS:
+        measure.send_each(cached.port, token_files[alg])
 
     found = [Target(PLAIN, plain_port, plain_worker, key_file),
              Target("tiergate, API key", cached.port, cached_worker, key_file)]

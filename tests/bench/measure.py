@@ -139,6 +139,19 @@ def wrk(port, requests_file, pid, seconds, connections=32, pace=0):
     return Result(requests, duration / 1e6, cpu, p50, p99, failed, status)
 
 
+def send_each(port, requests_file):
+    """Sends every request of a file once, so that what is to be in a cache is."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s, open(requests_file, encoding="ascii") as lines:
+        for line in lines:
+            s.sendall(line.rstrip("\n").replace("\\r\\n", "\r\n").encode())
+            answer = b""
+            while not answer.endswith(b"\r\n\r\nok\n"):
+                more = s.recv(4096)
+                answer += more
+                if not more or b" 200 " not in answer[:16]:
+                    raise SystemExit(f"bench: {answer.decode(errors='replace')}")
+
+
 class Target:
     """What a round is run against: a port, the process that is charged, a file of requests, and how many of the
     answers are to be refusals ("none" or "all")."""
