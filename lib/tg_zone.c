@@ -154,7 +154,7 @@ tg_zone_stats(const tg_zone_t *zone, tg_zone_stats_t *stats)
     stats->tenants = __atomic_load_n(&zone->tenants, __ATOMIC_RELAXED);
     stats->issuers = __atomic_load_n(&zone->nissuers, __ATOMIC_RELAXED);
     stats->size = tg_arena_size(arena);
-    stats->used = tg_arena_used(arena);
+    stats->used = tg_arena_used(arena) - tg_slots_ready(zone);
     stats->retired = __atomic_load_n(&zone->nretired, __ATOMIC_RELAXED);
     stats->puts = __atomic_load_n(&zone->puts, __ATOMIC_RELAXED);
     stats->full = __atomic_load_n(&zone->full, __ATOMIC_RELAXED);

@@ -132,7 +132,9 @@ void tg_zone_stats(const tg_zone_t *zone, tg_zone_stats_t *stats);
 /*
  * Takes a slot with npins pins for process pid: a free one, or one whose
  * process no longer exists (after giving back what it held).  The process's
- * start time is kept too, so that a recycled pid is not taken for it.  Caller
+ * start time is kept too, so that a recycled pid is not taken for it.  As many
+ * slots as are taken are kept ready for successors, as long as there is room, so
+ * that a reload or a crash finds them also when the zone is full.  Caller
  * holds the zone's mutex.  Returns the slot's number, or -1: none or no memory.
  */
 int tg_zone_slot_take(tg_zone_t *zone, pid_t pid, uint32_t npins);

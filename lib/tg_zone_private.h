@@ -93,7 +93,7 @@ typedef struct {
     uint64_t   start;           /* of the process, clock ticks; 0: unknown */
     int32_t    pid;             /* 0: free */
     uint32_t   npins;
-    tg_zref_t  pins;
+    tg_zref_t  pins;            /* stay when the process has gone */
     uint32_t   fresh;           /* pins from here on were never used */
     uint32_t   free;            /* first free pin, plus one */
 } tg_slot_t;
@@ -335,6 +335,9 @@ void tg_dense_release(tg_zone_t *zone, uint32_t slot);
 /* --- tg_zone_slot.c --- */
 
 void tg_reap_locked(tg_zone_t *zone);
+
+/* Bytes of pins that wait for a process to take their slot. */
+size_t tg_slots_ready(const tg_zone_t *zone);
 
 /* Forgets doubts about counters in an object that is freed. */
 void tg_doubts_forget(tg_zone_t *zone, uint64_t object, uint64_t size);

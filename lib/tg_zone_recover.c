@@ -193,7 +193,7 @@ tg_walk_slots(tg_walk_t *w)
     for (i = 0; i < w->zone->slots_used; i++) {
         slot = &w->zone->slot[i];
 
-        if (slot->pid && slot->pins) {
+        if (slot->pins) {
             tg_walk_mark(w, tg_deref(w->zone, slot->pins), 0);
         }
     }

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tg_zone_private.h"
@@ -432,25 +433,19 @@ tg_slot_settle(tg_zone_t *zone, tg_slot_t *slot)
 }
 
 
+/* The slot keeps its pins, for the process that takes it next: a worker must find
+ * a place also when tenants have filled the zone. */
 static void
 tg_slot_free(tg_zone_t *zone, tg_slot_t *slot)
 {
-    tg_pin_t  *pins;
-
     tg_slot_settle(zone, slot);
-
-    pins = slot->pins ? tg_deref(zone, slot->pins) : NULL;
 
     __atomic_store_n(&slot->section, (slot->section + 1) & ~1ull,
                      __ATOMIC_RELEASE);
     __atomic_store_n(&slot->pid, 0, __ATOMIC_RELEASE);
 
-    slot->pins = 0;
-    slot->npins = 0;
     slot->fresh = 0;
     slot->free = 0;
-
-    tg_arena_free(tg_zone_arena(zone), pins);
 }
 
 
@@ -479,13 +474,19 @@ tg_zone_reap(tg_zone_t *zone)
 }
 
 
+/* The first slot that is nobody's and has so many pins; -1: none. */
 static int
-tg_slot_find_free(const tg_zone_t *zone)
+tg_slot_find_free(const tg_zone_t *zone, uint32_t npins)
 {
-    int  i;
+    int               i;
+    const tg_slot_t  *slot;
 
     for (i = 0; i < TG_ZONE_SLOTS; i++) {
-        if (zone->slot[i].pid == 0) {
+        slot = &zone->slot[i];
+
+        if (slot->pid == 0
+            && (npins ? slot->pins && slot->npins == npins : slot->pins == 0))
+        {
             return i;
         }
     }
@@ -494,44 +495,143 @@ tg_slot_find_free(const tg_zone_t *zone)
 }
 
 
-static int
-tg_slot_take_locked(tg_zone_t *zone, pid_t pid, uint32_t npins)
+/* Gives back the pins of slots that are nobody's, but for those of a size that is
+ * in use. */
+static void
+tg_slots_trim(tg_zone_t *zone, uint32_t npins)
 {
-    int         i, dead;
     tg_pin_t   *pins;
     tg_slot_t  *slot;
 
-    i = tg_slot_find_free(zone);
-    if (i == -1) {
-        return -1;
-    }
+    for (uint32_t i = 0; i < zone->slots_used; i++) {
+        slot = &zone->slot[i];
 
-    pins = NULL;
-
-    if (npins) {
-        pins = tg_arena_alloc_aligned(tg_zone_arena(zone),
-                                      npins * sizeof(tg_pin_t), TG_CACHE_LINE);
-        if (pins == NULL) {
-            return -1;
+        if (slot->pid || slot->pins == 0 || slot->npins == npins) {
+            continue;
         }
 
-        memset(pins, 0, npins * sizeof(tg_pin_t));
+        pins = tg_deref(zone, slot->pins);
+        slot->pins = 0;
+        tg_arena_free(tg_zone_arena(zone), pins);
+    }
+}
+
+
+/* Gives pins to a slot that is nobody's and has none; the slot, or -1. */
+static int
+tg_slot_equip(tg_zone_t *zone, uint32_t npins)
+{
+    int         i;
+    tg_pin_t   *pins;
+    tg_slot_t  *slot;
+
+    i = tg_slot_find_free(zone, 0);
+    if (i == -1 || npins == 0) {
+        return i;
     }
 
-    slot = &zone->slot[i];
-    slot->start = tg_process_start(pid, &dead);
-    slot->npins = npins;
-    slot->pins = pins ? tg_zref(zone, pins) : 0;
-    slot->fresh = 0;
-    slot->free = 0;
+    pins = tg_arena_alloc_aligned(tg_zone_arena(zone),
+                                  npins * sizeof(tg_pin_t), TG_CACHE_LINE);
+    if (pins == NULL) {
+        return -1;
+    }
 
     if ((uint32_t) i >= zone->slots_used) {
         zone->slots_used = (uint32_t) i + 1;
     }
 
-    __atomic_store_n(&slot->pid, (int32_t) pid, __ATOMIC_RELEASE);
+    slot = &zone->slot[i];
+    slot->npins = npins;
+    slot->pins = tg_zref(zone, pins);
 
     return i;
+}
+
+
+/* On reload each worker has a successor before it goes: as many slots are kept
+ * ready as are taken, from the time when there is room for them. */
+static void
+tg_slots_spare(tg_zone_t *zone, uint32_t npins)
+{
+    int         taken, ready;
+    tg_slot_t  *slot;
+
+    taken = 0;
+    ready = 0;
+
+    for (uint32_t i = 0; i < zone->slots_used; i++) {
+        slot = &zone->slot[i];
+
+        if (slot->pins && slot->npins == npins) {
+            taken += (slot->pid != 0);
+            ready += (slot->pid == 0);
+        }
+    }
+
+    while (npins && ready < taken && tg_slot_equip(zone, npins) != -1) {
+        ready++;
+    }
+}
+
+
+static int
+tg_slot_take_locked(tg_zone_t *zone, pid_t pid, uint32_t npins)
+{
+    int         i, dead;
+    tg_slot_t  *slot;
+
+    i = tg_slot_find_free(zone, npins);
+
+    if (i == -1) {
+        tg_slots_trim(zone, npins);
+        i = tg_slot_equip(zone, npins);
+    }
+
+    if (i == -1) {
+        return -1;
+    }
+
+    if ((uint32_t) i >= zone->slots_used) {
+        zone->slots_used = (uint32_t) i + 1;
+    }
+
+    slot = &zone->slot[i];
+
+    if (slot->pins) {
+        memset(tg_deref(zone, slot->pins), 0, npins * sizeof(tg_pin_t));
+    }
+
+    slot->start = tg_process_start(pid, &dead);
+    slot->npins = npins;
+    slot->fresh = 0;
+    slot->free = 0;
+
+    __atomic_store_n(&slot->pid, (int32_t) pid, __ATOMIC_RELEASE);
+
+    tg_slots_spare(zone, npins);
+
+    return i;
+}
+
+
+size_t
+tg_slots_ready(const tg_zone_t *zone)
+{
+    size_t            bytes;
+    const tg_slot_t  *slot;
+
+    bytes = 0;
+
+    for (uint32_t i = 0; i < zone->slots_used; i++) {
+        slot = &zone->slot[i];
+
+        if (slot->pid == 0 && slot->pins) {
+            bytes += tg_arena_size_of(tg_zone_arena(zone),
+                                      tg_deref(zone, slot->pins));
+        }
+    }
+
+    return bytes;
 }
 
 

@@ -71,8 +71,7 @@ typedef struct {
 } ngx_http_tenant_report_t;
 
 
-static const ngx_http_tenant_client_handler_t  ngx_http_tenant_report_handler =
-{
+static const ngx_http_tenant_client_handler_t  ngx_http_tenant_report_handler = {
     ngx_http_tenant_client_said_head,
     ngx_http_tenant_client_said_body,
     NULL,

@@ -4,7 +4,8 @@
  * tenantd migrate: brings the database to the newest schema.  Each file
  * NNNN_name.sql is one transaction that records itself in schema_migrations;
  * this only finds out which are missing, and runs them in order, one tenantd at
- * a time.
+ * a time.  It notes the checksum of each, and goes no further if the file of one
+ * that was applied has changed since: then nobody knows what the database has.
  */
 
 #define _GNU_SOURCE
@@ -21,6 +22,7 @@
 
 #define TD_MIGRATE_MAX   (4 * 1024 * 1024)
 #define TD_MIGRATE_LOCK  "8388342690480383077"
+#define TD_MIGRATE_SUM   (2 * SHA256_DIGEST_LENGTH + 1)     /* hex, NUL */
 
 typedef struct {
     int    version;
@@ -119,6 +121,20 @@ td_migrate_read(const char *path)
 }
 
 
+static void
+td_migrate_checksum(const char *text, char hex[TD_MIGRATE_SUM])
+{
+    size_t         i;
+    unsigned char  digest[SHA256_DIGEST_LENGTH];
+
+    SHA256((const unsigned char *) text, strlen(text), digest);
+
+    for (i = 0; i < sizeof(digest); i++) {
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    }
+}
+
+
 static int
 td_migrate_fail(PGconn *conn, const char *what)
 {
@@ -177,21 +193,31 @@ td_migrate_has(const PGresult *applied, int version)
 }
 
 
+static const td_migration_t *
+td_migrate_of(const td_migrations_t *found, int version)
+{
+    size_t  i;
+
+    for (i = 0; i < found->n; i++) {
+        if (found->item[i].version == version) {
+            return &found->item[i];
+        }
+    }
+
+    return NULL;
+}
+
+
 /* A database that has a migration which we do not know is newer than we are. */
 static int
 td_migrate_check_known(const PGresult *applied, const td_migrations_t *found)
 {
-    int     i, version;
-    size_t  j;
+    int  i, version;
 
     for (i = 0; i < PQntuples(applied); i++) {
         version = atoi(PQgetvalue(applied, i, 0));
 
-        for (j = 0; j < found->n && found->item[j].version != version; j++) {
-            /* void */
-        }
-
-        if (j == found->n) {
+        if (td_migrate_of(found, version) == NULL) {
             fprintf(stderr, "tenantd: the database has migration %d (%s), "
                     "which this tenantd does not know: it is newer; install "
                     "the newer tenantd instead\n", version,
@@ -204,23 +230,55 @@ td_migrate_check_known(const PGresult *applied, const td_migrations_t *found)
 }
 
 
+/* What psql has applied has no checksum. */
+static int
+td_migrate_check_same(const PGresult *applied, const td_migrations_t *found)
+{
+    int                    i;
+    char                   hex[TD_MIGRATE_SUM];
+    char                  *text;
+    const char            *checksum;
+    const td_migration_t  *migration;
+
+    for (i = 0; i < PQntuples(applied); i++) {
+        if (PQgetisnull(applied, i, 2)) {
+            continue;
+        }
+
+        checksum = PQgetvalue(applied, i, 2);
+        migration = td_migrate_of(found, atoi(PQgetvalue(applied, i, 0)));
+        text = td_migrate_read(migration->path);
+
+        if (text == NULL) {
+            return -1;
+        }
+
+        td_migrate_checksum(text, hex);
+        free(text);
+
+        if (strcmp(checksum, hex) != 0) {
+            fprintf(stderr, "tenantd: %s has changed since it was applied: its "
+                    "SHA-256 is %s, that of what was applied %s; nothing was "
+                    "done, bring back the file that was applied\n",
+                    migration->name, hex, checksum);
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
 static int
 td_migrate_record(PGconn *conn, const td_migration_t *migration,
     const char *text)
 {
-    int             rc;
-    char            version[16], hex[2 * SHA256_DIGEST_LENGTH + 1];
-    size_t          i;
-    PGresult       *result;
-    const char     *params[2] = { hex, version };
-    unsigned char   digest[SHA256_DIGEST_LENGTH];
+    int          rc;
+    char         version[16], hex[TD_MIGRATE_SUM];
+    PGresult    *result;
+    const char  *params[2] = { hex, version };
 
-    SHA256((const unsigned char *) text, strlen(text), digest);
-
-    for (i = 0; i < sizeof(digest); i++) {
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    }
-
+    td_migrate_checksum(text, hex);
     snprintf(version, sizeof(version), "%d", migration->version);
     result = PQexecParams(conn, "UPDATE tiergate.schema_migrations"
                           " SET checksum = $1 WHERE version = $2::integer", 2,
@@ -287,6 +345,11 @@ td_migrate_run(PGconn *conn, const td_migrations_t *found)
     }
 
     rc = td_migrate_check_known(applied, found);
+
+    if (rc == 0) {
+        rc = td_migrate_check_same(applied, found);
+    }
+
     done = 0;
 
     for (i = 0; rc == 0 && i < found->n; i++) {

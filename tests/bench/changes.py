@@ -105,11 +105,10 @@ def make_room(bed, gateway):
     for other in bed.gateways:
         if other is not gateway:
             other.stop()
-    postmaster = int((bed.dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-    for pid in (postmaster, bed.tenantd.process.pid, os.getpid()):
-        for each in measure.descendants(pid):
-            if each != gateway.master and each not in gateway.workers:
-                measure.pin(each, measure.LOAD_CORE)
+    bed.make_room()
+    for each in measure.descendants(os.getpid()):
+        if each != gateway.master and each not in gateway.workers:
+            measure.pin(each, measure.LOAD_CORE)
     os.setpriority(os.PRIO_PROCESS, bed.processes.started[0].pid, -10)
 
 

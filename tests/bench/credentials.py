@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Cost of a request: plain nginx, HAProxy, and the gateway with each credential, cached, new and refused."""
 
-import statistics
-
 import bed as beds
 import measure
 import peers
@@ -43,12 +41,16 @@ def targets(bed):
     new = bed.gateway("new", http="tenant_token_cache 16;")
     cached_worker, new_worker = (beds.core_of(g.workers[0]) for g in (cached, new))
     plain_port, plain_worker = peers.plain(bed)
+    bed.make_room()
+    for alg in beds.ALGORITHMS:
+        measure.send_each(cached.port, token_files[alg])
 
     found = [Target(PLAIN, plain_port, plain_worker, key_file),
              Target("tiergate, API key", cached.port, cached_worker, key_file)]
-    found += [Target(f"{PLAIN}, {alg}", plain_port, plain_worker, token_files[alg]) for alg in beds.ALGORITHMS]
-    found += [Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]) for alg in beds.ALGORITHMS]
-    found += [Target(f"tiergate, {alg} new", new.port, new_worker, token_files[alg]) for alg in beds.ALGORITHMS]
+    for alg in beds.ALGORITHMS:
+        found += [Target(f"{PLAIN}, {alg}", plain_port, plain_worker, token_files[alg]),
+                  Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]),
+                  Target(f"tiergate, {alg} new", new.port, new_worker, token_files[alg])]
     for alg in beds.ALGORITHMS:
         key = beds.SECRET
         if alg != "HS256":
@@ -67,11 +69,6 @@ def floor_of(name):
     return f"{PLAIN}, {alg}" if alg else PLAIN
 
 
-def ratio(results, floor, name, field):
-    """Median over the rounds, each compared with the floor's round next to it: drift hits both."""
-    return statistics.median(getattr(a, field) / getattr(b, field) for a, b in zip(results[floor], results[name]))
-
-
 def run(options):
     bed = beds.Bed("requests")
     try:
@@ -83,9 +80,9 @@ def run(options):
     for name, found in results.items():
         floor = floor_of(name)
         cpu = measure.median(found, "cpu_us")
-        rows.append((name, f"{cpu:.1f}", f"{ratio(results, floor, name, 'cpu_us'):.2f}",
+        rows.append((name, f"{cpu:.1f}", f"{measure.ratio(results[floor], found, 'cpu_us'):.2f}",
                      f"{cpu - measure.median(results[floor], 'cpu_us'):+.1f}", f"{measure.median(found, 'rate'):.0f}",
-                     f"{1 / ratio(results, floor, name, 'rate'):.2f}",
+                     f"{measure.ratio(found, results[floor], 'rate'):.2f}",
                      f"{measure.median(found, 'p50'):.0f}", f"{measure.median(found, 'p99'):.0f}"))
     measure.table(f"Requests: {TENANTS} tenants at random, medians of {options.rounds} interleaved rounds",
                   ("target", "CPU us", "plain/CPU", "over plain us", "req/s", "of plain", "p50 us", "p99 us"), rows)

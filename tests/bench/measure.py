@@ -65,6 +65,18 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wait_idle(pid, seconds=300):
+    """Until a process has worked off what it was given: it uses less than a twentieth of a second in one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        before = cpu_seconds(pid)
+        time.sleep(1)
+        if cpu_seconds(pid) - before < 0.05:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: process {pid} does not come to rest")
+
+
 def rss_mib(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) / 1024
@@ -127,6 +139,19 @@ def wrk(port, requests_file, pid, seconds, connections=32, pace=0):
     return Result(requests, duration / 1e6, cpu, p50, p99, failed, status)
 
 
+def send_each(port, requests_file):
+    """Sends every request of a file once, so that what is to be in a cache is."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as s, open(requests_file, encoding="ascii") as lines:
+        for line in lines:
+            s.sendall(line.rstrip("\n").replace("\\r\\n", "\r\n").encode())
+            answer = b""
+            while not answer.endswith(b"\r\n\r\nok\n"):
+                more = s.recv(4096)
+                answer += more
+                if not more or b" 200 " not in answer[:16]:
+                    raise SystemExit(f"bench: {answer.decode(errors='replace')}")
+
+
 class Target:
     """What a round is run against: a port, the process that is charged, a file of requests, and how many of the
     answers are to be refusals ("none" or "all")."""
@@ -157,6 +182,11 @@ def rounds(targets, count, seconds):
 
 def median(results, field):
     return statistics.median(getattr(result, field) for result in results)
+
+
+def ratio(results, others, field):
+    """Median over the rounds of one target's figure by another's of the same round: drift hits both."""
+    return statistics.median(getattr(a, field) / getattr(b, field) for a, b in zip(results, others))
 
 
 def percentile(values, p):

@@ -34,6 +34,8 @@ def measure_size(size, options):
         imported = bed.import_tenants(range(size))
         gateway = bed.gateway("gw", zone="512m")
         worker = beds.core_of(gateway.workers[0])
+        bed.make_room()
+        measure.wait_idle(worker)       # it still writes its snapshot
         bytes_each = zone_bytes(gateway, size)
         keys = beds.requests_with_keys(bed.dir / "keys.txt", range(size))
         target = Target(str(size), gateway.port, worker, keys)
@@ -55,11 +57,11 @@ def run(options):
     finally:
         for b in beds_:
             b.close()
-    base = measure.median(results[str(SIZES[0])], "cpu_us")
+    base = results[str(SIZES[0])]
     rows = []
     for size, fact in zip(SIZES, facts):
         found = results[str(size)]
-        rows.append((size, f"{measure.median(found, 'cpu_us'):.1f}", f"{measure.median(found, 'cpu_us') / base:.3f}",
+        rows.append((size, f"{measure.median(found, 'cpu_us'):.1f}", f"{measure.ratio(found, base, 'cpu_us'):.3f}",
                      f"{measure.median(found, 'p99'):.0f}", f"{fact['bytes']:.0f}", f"{fact['loaded']:.2f}",
                      f"{fact['rss']:.0f}", f"{size / fact['imported']:.0f}"))
     measure.table("Tenants at random, API key", ("tenants", "CPU us", f"of {SIZES[0]}", "p99 us", "zone B/tenant",

@@ -2,6 +2,7 @@
 """tenantd when PostgreSQL goes away, when it is itself told to end, and when its
 configuration changes."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -329,6 +330,32 @@ def test_migrating_an_empty_database(server, tmp_path):
     assert broken.returncode == 1 and "9999_broken" in broken.stdout and "division by zero" in broken.stdout
     assert empty.one("SELECT to_regclass('tiergate.half')") is None
     assert empty.one("SELECT count(*) FROM tiergate.schema_migrations WHERE version = 9999") == 0
+
+
+def test_migrations_that_have_changed(server, tmp_path):
+    database = server.database("template1")
+    conninfo = ["--conninfo", database.conninfo(), "--sql-dir", tmp_path]
+    for path in (process.ROOT / "sql").glob("[0-9]*.sql"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert run("migrate", *conninfo).returncode == 0
+    assert run("migrate", *conninfo).returncode == 0
+
+    applied = (tmp_path / "0004_documents.sql").read_bytes()
+    (tmp_path / "0004_documents.sql").write_bytes(applied + b"-- later\n")
+    (tmp_path / "9998_next.sql").write_text(
+        "INSERT INTO tiergate.schema_migrations (version, name) VALUES (9998, 'next')")
+    changed = run("migrate", *conninfo)
+    assert changed.returncode == 1, changed.stdout
+    assert "0004_documents.sql has changed since it was applied" in changed.stdout
+    assert hashlib.sha256(applied).hexdigest() in changed.stdout
+    assert "applied 9998_next.sql" not in changed.stdout
+    assert database.one("SELECT count(*) FROM tiergate.schema_migrations WHERE version = 9998") == 0
+
+    # what psql has applied has no checksum to compare with
+    database.execute("UPDATE tiergate.schema_migrations SET checksum = NULL WHERE version = 4")
+    assert "applied 9998_next.sql" in run("migrate", *conninfo).stdout
+    assert database.one("SELECT checksum FROM tiergate.schema_migrations WHERE version = 9998") \
+        == hashlib.sha256((tmp_path / "9998_next.sql").read_bytes()).hexdigest()
 
 
 def test_serve_check(tmp_path):

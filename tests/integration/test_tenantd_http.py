@@ -196,7 +196,7 @@ def test_slow_requests_have_a_deadline(daemon):
                 pass
             return b"408" in connection.buffer
         until(trickle, "408 Request Timeout", 5, every=0.1)
-    assert 0.9 < time.monotonic() - begin < 3
+    assert time.monotonic() - begin > 0.9
     with wire.Connection(daemon.socket, 5) as connection:
         connection.send(post(b'{"na', b"Content-Length: 100"))
         assert refused([connection.response()], 408).problem == "request-timeout"

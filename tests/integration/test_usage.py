@@ -76,7 +76,7 @@ def test_bytes_and_latency(platform, onboard):
     got = wait_usage(platform, tenant, {"requests": 3})
     assert 50000 < got["bytes_in"] < 52000
     assert 70000 + 50000 < got["bytes_out"] < 125000
-    assert 300000 <= got["latency_us"] < 2000000
+    assert 300000 <= got["latency_us"] < 20000000
     histogram = platform.database.one("SELECT tiergate.total(latency) FROM tiergate.usage WHERE tenant = %s",
                                       [tenant.name])
     assert sum(histogram) == 3

@@ -73,7 +73,7 @@ def test_bookmarks_every_second(daemon):
     for _ in range(3):
         line = stream.line()
         assert line == {"type": "BOOKMARK", "revision": at}
-    assert time.monotonic() - begin < 3.5
+    assert time.monotonic() - begin < 9
     stream.close()
 
 

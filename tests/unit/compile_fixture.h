@@ -68,8 +68,7 @@ static const char  document[] =
 " {'id':44,'name':'mobile','scope':'consumer','consumer':'mobile',"
 "  'route':'orders','metric':'requests','limit':10,'window':'month'}]}";
 
-__attribute__((unused))
-static const char  platform[] =
+__attribute__((unused)) static const char  platform[] =
 "{'name':'shared','id':3,'revision':7,'issuer':'https://id.example',"
 "'algorithms':['EdDSA'],'leeway':0,'consumer_claim':'sub',"
 "'keys':[{'kty':'OKP','crv':'Ed25519',"

@@ -322,6 +322,57 @@ test_slots_run_out(void **state)
 }
 
 
+/* A reload has old and new workers in a zone that tenants have filled. */
+static void
+test_slots_in_a_full_zone(void **state)
+{
+    int               workers[3], next[3];
+    char              name[16];
+    world_t          *w = *state;
+    tg_zone_status_e  status;
+
+    for (int i = 0; i < 3; i++) {
+        workers[i] = tg_zone_slot_take(w->zone, getpid(), 100);
+        assert_true(workers[i] >= 0);
+    }
+
+    w->f.nhosts = 0;
+    w->f.name = name;
+    status = TG_ZONE_OK;
+
+    for (uint64_t pad = 4096; pad > 4; pad /= 4) {
+        for ( ;; ) {
+            (void) snprintf(name, sizeof(name), "t%u", (unsigned) w->f.id);
+            w->f.pad = (uint32_t) pad;
+            w->f.base = 100 * w->f.id;
+            status = fixture_put(w->zone, &w->f);
+
+            if (status != TG_ZONE_OK) {
+                break;
+            }
+
+            w->f.id++;
+        }
+    }
+
+    assert_int_equal(status, TG_ZONE_FULL);
+
+    for (int n = 0; n < 4; n++) {
+        for (int i = 0; i < 3; i++) {
+            next[i] = tg_zone_slot_take(w->zone, getpid(), 100);
+            assert_true(next[i] >= 0);
+        }
+
+        for (int i = 0; i < 3; i++) {
+            tg_zone_slot_drop(w->zone, workers[i]);
+            workers[i] = next[i];
+        }
+    }
+
+    assert_int_equal(tg_zone_check(w->zone), 0);
+}
+
+
 /* --- processes that have gone --- */
 
 /* A process that has ended; reaped by us or left as a zombie. */
@@ -502,6 +553,7 @@ main(void)
         TEST(test_pins_run_out),
         TEST(test_slot_without_pins),
         TEST(test_slots_run_out),
+        TEST(test_slots_in_a_full_zone),
         TEST(test_reap),
         TEST(test_recycled_pid),
         TEST(test_taking_a_slot_reaps),
