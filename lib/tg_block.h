@@ -33,9 +33,9 @@
 #define TG_MAX_JWKS_KEYS   32
 #define TG_MAX_CONSUMERS   10000
 #define TG_MAX_API_KEYS    10000
-#define TG_MAX_UPSTREAMS   256
+#define TG_MAX_UPSTREAMS   257      /* one to another gateway, see forward */
 #define TG_MAX_ENDPOINTS   256
-#define TG_MAX_ROUTES      1000
+#define TG_MAX_ROUTES      1001
 #define TG_MAX_QUOTAS      1000
 #define TG_MAX_TEXT        512     /* bytes of any string without its own limit */
 #define TG_MAX_CONSUMER    128

@@ -14,7 +14,7 @@
 --            done    the instance has the counts and lets requests go
 --   return   hold    shared gateways have the whole document and hold requests;
 --                    waits for their acknowledgements
---            export  the instance reports its counts; waits for that
+--            export  the instance holds requests too and reports its counts
 --            done    placement is shared: shared gateways have the counts and let
 --                    requests go; the instance lingers, then goes
 --
@@ -836,7 +836,9 @@ BEGIN
     IF h.direction = 'return' AND h.finished_at IS NULL THEN
         shared_document := tiergate.with_members(document, '{"hold": true}');
         IF h.step = 'export' THEN
-            document := tiergate.with_members(document, jsonb_build_object('handover', jsonb_build_object('id', h.id)));
+            -- what still comes to it is not among the counts that it reports: it waits too
+            document := tiergate.with_members(document, jsonb_build_object('hold', true,
+                                                                           'handover', jsonb_build_object('id', h.id)));
         END IF;
         RETURN;
     END IF;
@@ -903,15 +905,16 @@ AS $$
       FROM tiergate.issuers i
      WHERE i.tenant IS NULL
     UNION ALL
-    SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id),
-           CASE WHEN t.placement = 'shared' AND (SELECT t.id = ANY (m.ids) FROM moving m) IS NOT TRUE
-                THEN tiergate.tenant_document(t)
-                ELSE (SELECT coalesce(d.shared_document, d.document) FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) d) END
-      FROM tiergate.tenants t WHERE NOT (SELECT g.own FROM g)
-    UNION ALL
-    SELECT 'tenant', t.name, t.id, tiergate.revision_of('tenant', t.id),
-           (SELECT d.document FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) d)
-      FROM tiergate.tenants t WHERE t.id = (SELECT g.tenant_id FROM g)
+    SELECT 'tenant', d.name, d.id, d.revision,
+           CASE WHEN d.id = ANY ((SELECT m.ids FROM moving m)::bigint[])
+                THEN (SELECT CASE WHEN g.own THEN v.document ELSE coalesce(v.shared_document, v.document) END
+                        FROM g, tiergate.tenants t, tiergate.gateway_documents(t, d.document) v WHERE t.id = d.id)
+                ELSE d.document END
+      FROM (SELECT array_agg(n.id) AS ids
+              FROM (SELECT t.id, row_number() OVER () / 50 AS fifty
+                      FROM tiergate.tenants t, g WHERE NOT g.own OR t.id = g.tenant_id) n
+             GROUP BY n.fifty) part,
+           LATERAL tiergate.tenant_documents(part.ids) d
 $$;
 
 COMMENT ON FUNCTION tiergate.watch_list(text) IS
@@ -931,51 +934,38 @@ SET enable_seqscan = off
 SET jit = off
 AS $$
 #variable_conflict use_column
-DECLARE
-    change record;
 BEGIN
     IF since < (SELECT r.pruned FROM tiergate.registry r) THEN
         PERFORM tiergate.refuse(410, 'revision-gone', '/since',
             format('changes since revision %s are no longer kept', since), 'list again with since=0');
     END IF;
 
-    -- each object is looked up by itself: a plan for few rows that suits many
-    FOR change IN
-        SELECT f.*
-          FROM (SELECT DISTINCT ON (b.kind, b.object_id) b.*
-                  FROM (SELECT c.revision, c.kind, c.object_id, c.name
-                          FROM tiergate.changes c
-                         WHERE c.revision > since AND c.kind IN ('tenant', 'issuer')
-                         ORDER BY c.revision
-                         FETCH FIRST max ROWS WITH TIES) b
-                 ORDER BY b.kind, b.object_id, b.revision) f
-         -- within a revision issuers come before the tenants that refer to them,
-         -- and a deleted tenant before its successor of the same name
-         ORDER BY f.revision, f.kind, f.object_id
-    LOOP
-        revision := change.revision;
-        kind     := change.kind;
-        name     := change.name;
-        id       := change.object_id;
-        op       := 'DELETE';
-        tier     := NULL;
-        gateway  := NULL;
-        document := NULL;
-        shared_document := NULL;
-        IF change.kind = 'tenant' THEN
-            SELECT 'PUT', t.tier, d.document, d.shared_document,
-                   (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = t.name)
-              INTO op, tier, document, shared_document, gateway
-              FROM tiergate.tenants t, LATERAL (SELECT * FROM tiergate.gateway_documents(t, tiergate.tenant_document(t)) OFFSET 0) d
-             WHERE t.id = change.object_id;
-        ELSE
-            SELECT 'PUT', tiergate.issuer_document(i) INTO op, document
-              FROM tiergate.issuers i WHERE i.id = change.object_id;
-        END IF;
-        op     := coalesce(op, 'DELETE');
-        shared := tier IS NOT NULL;
-        RETURN NEXT;
-    END LOOP;
+    RETURN QUERY
+    WITH changed AS MATERIALIZED (
+        SELECT DISTINCT ON (b.kind, b.object_id) b.*
+          FROM (SELECT c.revision, c.kind, c.object_id, c.name
+                  FROM tiergate.changes c
+                 WHERE c.revision > since AND c.kind IN ('tenant', 'issuer')
+                 ORDER BY c.revision
+                 FETCH FIRST max ROWS WITH TIES) b
+         ORDER BY b.kind, b.object_id, b.revision
+    )
+    SELECT c.revision, c.kind, c.name, c.object_id,
+           CASE WHEN coalesce(d.document, i.document) IS NULL THEN 'DELETE' ELSE 'PUT' END,
+           d.tier,
+           (SELECT min(g.name) FROM tiergate.gateways g WHERE g.tenant = d.name),
+           coalesce(v.document, i.document), d.id IS NOT NULL, v.shared_document
+      FROM changed c
+      LEFT JOIN tiergate.tenant_documents(ARRAY(SELECT x.object_id FROM changed x WHERE x.kind = 'tenant')) d
+             ON c.kind = 'tenant' AND d.id = c.object_id
+      -- OFFSET makes it a lookup for each: a plan for few rows that suits many
+      LEFT JOIN LATERAL (SELECT w.* FROM tiergate.tenants t, tiergate.gateway_documents(t, d.document) w
+                          WHERE t.id = d.id OFFSET 0) v ON true
+      LEFT JOIN LATERAL (SELECT tiergate.issuer_document(p) AS document FROM tiergate.issuers p
+                          WHERE c.kind = 'issuer' AND p.id = c.object_id OFFSET 0) i ON true
+     -- within a revision issuers come before the tenants that refer to them, and a
+     -- deleted tenant before its successor of the same name
+     ORDER BY c.revision, c.kind, c.object_id;
 END
 $$;
 
