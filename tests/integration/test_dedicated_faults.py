@@ -260,6 +260,9 @@ def test_limits(make):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the workers another user")
 def test_workers_of_another_user(make):
     """The workers cannot read the token, nor write what the master reads."""
+    closed = [str(folder) for folder in process.BUILD.resolve().parents if not folder.stat().st_mode & 0o001]
+    if closed:
+        pytest.skip(f"another user cannot enter {closed[0]}")
     platform = make(user="nobody", more="[listen]\nsocket_mode = 0666")
     instance = platform.dedicated(**KEYED)
     row = instance.settled()
