@@ -2,9 +2,9 @@
 
 #define _GNU_SOURCE
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 
 
 #define TD_PREFIX_RECORD_MAX   4096
-#define TD_PREFIX_DESCRIPTORS  8        /* for nftw(3) */
+#define TD_PREFIX_DEPTH        32       /* of directories that are removed */
 
 
 static int
@@ -87,7 +87,10 @@ td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
         mode_t       mode;
         int          workers;       /* theirs */
     } parts[] = {
-        { "logs", 0750, 0 }, { "data", 0700, 1 }, { "tmp", 0700, 1 },
+        { "logs", 0750, 0 }, { "data", 0700, 1 },
+        /* what is in it is theirs; nginx as root gives it to them by name, so
+         * that they must not put anything else in its place */
+        { "tmp", 0710, 0 },
     };
 
     if (strlen(path) > TD_PREFIX_MAX) {
@@ -109,7 +112,8 @@ td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
         td_prefix_join(sub, path, parts[i].name);
 
         if (td_prefix_make_one(sub, parts[i].mode,
-                               parts[i].workers ? uid : (uid_t) -1, gid) != 0)
+                               parts[i].workers || gid == (gid_t) -1 ? uid
+                               : geteuid(), gid) != 0)
         {
             return td_prefix_fail(err, "make", path, parts[i].name);
         }
@@ -318,26 +322,65 @@ td_prefix_load(const char *path, td_prefix_record_t *record)
 }
 
 
+/*
+ * Names are never looked up from the root: what the workers' user exchanges for a
+ * symbolic link meanwhile leads nowhere.
+ */
 static int
-td_prefix_remove_one(const char *path, const struct stat *st, int kind,
-    struct FTW *ftw)
+td_prefix_remove_at(int parent, const char *name, int depth)
 {
-    (void) st;
-    (void) kind;
-    (void) ftw;
+    int             fd, rc;
+    DIR            *dir;
+    struct dirent  *entry;
 
-    return remove(path);
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
+        return 0;
+    }
+
+    if (errno != EISDIR && errno != EPERM) {
+        return -1;
+    }
+
+    if (depth == TD_PREFIX_DEPTH) {
+        errno = ELOOP;
+        return -1;
+    }
+
+    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+    if (dir == NULL) {
+        rc = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        errno = rc;
+        return rc == ENOENT ? 0 : -1;
+    }
+
+    rc = 0;
+
+    while (rc == 0 && (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+        {
+            rc = td_prefix_remove_at(dirfd(dir), entry->d_name, depth + 1);
+        }
+    }
+
+    fd = errno;
+    closedir(dir);
+    errno = fd;
+
+    if (rc != 0) {
+        return -1;
+    }
+
+    return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 
 int
 td_prefix_remove(const char *path)
 {
-    if (nftw(path, td_prefix_remove_one, TD_PREFIX_DESCRIPTORS,
-             FTW_DEPTH | FTW_PHYS) == 0)
-    {
-        return 0;
-    }
-
-    return errno == ENOENT ? 0 : -1;
+    return td_prefix_remove_at(AT_FDCWD, path, 0);
 }

@@ -4,7 +4,7 @@
  * The files of an instance, below DIRECTORY/NAME:
  *
  *   nginx.conf  nginx.conf.next  token  nginx.pid  admin.sock  logs/
- *   data/  tmp/       written by the workers
+ *   data/  tmp/...    written by the workers; tmp itself is not theirs
  *   lock              held by the tenantd that looks after the instance
  *   instance.json     what another life of tenantd must know
  *
