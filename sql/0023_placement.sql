@@ -803,6 +803,7 @@ AS $$
 DECLARE
     i    tiergate.instances;
     h    tiergate.handovers;
+    c    tiergate.handovers;
     back text;
     told jsonb := '{}';
 BEGIN
@@ -813,14 +814,16 @@ BEGIN
     SELECT * INTO i FROM tiergate.instances x WHERE x.tenant_id = t.id;
     SELECT * INTO h FROM tiergate.handovers x WHERE x.tenant_id = t.id ORDER BY x.id DESC LIMIT 1;
 
-    -- what the deciding gateway has to know of the other's counts
-    IF h.outcome IN ('complete', 'incomplete') AND h.words <> '[]'
-       AND h.finished_at > clock_timestamp() - interval '60 seconds' THEN
-        told := jsonb_build_object('carry_id', h.id, 'carry', h.words);
+    -- what the deciding gateway has to know of the other's counts, also while the
+    -- tenant is about to leave it again: it takes them once
+    SELECT * INTO c FROM tiergate.handovers x
+     WHERE x.tenant_id = t.id AND x.outcome IN ('complete', 'incomplete') ORDER BY x.id DESC LIMIT 1;
+    IF c.words <> '[]' AND c.finished_at > clock_timestamp() - interval '60 seconds' THEN
+        told := jsonb_build_object('carry_id', c.id, 'carry', c.words);
     END IF;
 
     IF t.placement = 'shared' THEN
-        shared_document := CASE WHEN told = '{}' OR h.direction = 'promote' THEN document
+        shared_document := CASE WHEN told = '{}' OR c.direction = 'promote' THEN document
                                 ELSE tiergate.with_members(document, told) END;
         back := tiergate.setting('gateways.shared_address') #>> '{}';
         document := CASE
@@ -840,6 +843,9 @@ BEGIN
             document := tiergate.with_members(document, jsonb_build_object('hold', true,
                                                                            'handover', jsonb_build_object('id', h.id)));
         END IF;
+        IF told <> '{}' AND c.direction = 'promote' THEN
+            document := tiergate.with_members(document, told);
+        END IF;
         RETURN;
     END IF;
 
@@ -848,7 +854,7 @@ BEGIN
     IF h.direction = 'promote' AND h.finished_at IS NULL THEN
         shared_document := tiergate.with_members(shared_document, jsonb_build_object('handover', jsonb_build_object('id', h.id)));
         document := tiergate.with_members(document, '{"hold": true}');
-    ELSIF told <> '{}' AND h.direction = 'promote' THEN
+    ELSIF told <> '{}' AND c.direction = 'promote' THEN
         document := tiergate.with_members(document, told);
     END IF;
 END

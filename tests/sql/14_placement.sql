@@ -259,8 +259,10 @@ SELECT tiergate.instance_ready(pg_temp.own('fickle'));
 SELECT is(pg_temp.stands('fickle'), 'dedicated dedicated promote/export running', 'after the switch');
 SELECT tiergate.set_tier('fickle', 'vcluster');
 SELECT is(pg_temp.stands('fickle'), 'vcluster dedicated promote/export running', 'the promotion ends first');
-SELECT is(pg_temp.report('fickle', 'shared-1'), 'ok', 'a report');
+SELECT is(pg_temp.report('fickle', 'shared-1', (SELECT jsonb_build_array(jsonb_build_object('quota', id, 'word', 'aa')) FROM tiergate.quotas WHERE tenant = 'fickle')),
+          'ok', 'a report');
 SELECT is(pg_temp.stands('fickle'), 'vcluster dedicated return/hold running', 'then it returns');
+SELECT is(m.*::text, '(hold,"carry carry_id")', 'with the counts, which its own gateway has not got before') FROM pg_temp.members('fickle') m;
 SELECT is((SELECT count(*) FROM tiergate.handovers WHERE tenant = 'fickle' AND finished_at IS NULL), 1::bigint, 'one at a time');
 
 -- the instance goes meanwhile
