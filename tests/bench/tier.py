@@ -18,8 +18,8 @@ from support import platform, process, wire
 
 ALONE = 20          # one after the other
 AT_ONCE = 50
-ADOPTED = int(os.environ.get("ADOPTED", 200))
-IDLE = int(os.environ.get("IDLE", 500))
+ADOPTED = 200
+IDLE = 500
 PROMOTIONS = 5
 PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
 
@@ -131,7 +131,7 @@ def adoption(bed):
     started = time.monotonic()
     bed.tenantd.start()
     while True:
-        metrics = wire.request(bed.tenantd.socket, "GET", "/v1/metrics", {"Host": "localhost"}).text
+        metrics = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}).text
         found = re.search(r'^tiergate_instances\{phase="ready"\} (\d+)', metrics, re.M)
         if found and int(found[1]) >= len(masters):
             break
