@@ -7,7 +7,6 @@
 
 #include "ngx_http_tenant_snapshot.h"
 
-#include "../lib/tg_compile.h"
 
 
 #define NGX_HTTP_TENANT_SNAPSHOT_COLD   5000    /* us of a turn, when nothing can
@@ -271,15 +270,12 @@ static ngx_int_t
 ngx_http_tenant_snapshot_apply(const tg_snapshot_entry_t *entry,
     tg_error_t *err)
 {
-    ngx_int_t                     rc;
-    tg_block_t                   *block;
-    tg_zone_status_e              status;
-    tg_watch_event_t              event;
-    ngx_http_tenant_snapshot_t   *s = &ngx_http_tenant_snapshot;
-    ngx_http_tenant_main_conf_t  *tmcf = ngx_http_tenant_sync.tmcf;
+    ngx_int_t                    rc;
+    tg_zone_status_e             status;
+    tg_watch_event_t             event;
+    ngx_http_tenant_snapshot_t  *s = &ngx_http_tenant_snapshot;
 
     rc = NGX_ERROR;
-    block = NULL;
 
     if (tg_watch_parse(s->object.data, s->object.len, &event, err)
         != TG_WATCH_OK)
@@ -294,33 +290,20 @@ ngx_http_tenant_snapshot_apply(const tg_snapshot_entry_t *entry,
         goto done;
     }
 
-    block = tg_compile_json(event.object, event.kind,
-                            tmcf->secret_key.len ? tmcf->secret_key.data : NULL,
-                            err);
-    if (block == NULL) {
+    if (ngx_http_tenant_apply(&event, &status, err) != NGX_OK) {
         goto done;
     }
-
-    ngx_http_tenant_sync_lock();
-    status = tg_zone_put(ngx_http_tenant_sync.zone, block);
-    ngx_http_tenant_counts_restore_locked(block);
-    ngx_http_tenant_sync_unlock();
 
     if (status == TG_ZONE_FULL) {
         s->full++;
         ngx_http_tenant_reject(&event, 1, 0, "zone full while the snapshot was "
                                "loaded: make tenant_zone larger");
-
-    } else if (status == TG_ZONE_INVALID) {
-        tg_error_set(err, "", "the compiled block is invalid");
-        goto done;
     }
 
     rc = NGX_OK;
 
 done:
 
-    tg_compile_free(block);
     tg_watch_release(&event);
 
     return rc;

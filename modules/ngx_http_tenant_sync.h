@@ -8,7 +8,8 @@
  *
  *     sync_conf      directives
  *     sync_module    leadership, the tick of a second, readiness
- *     watch          the stream: connects, applies lines, resumes
+ *     watch          the stream: connects, reads lines, resumes
+ *     apply          from an event to the zone
  *     reject         objects that stay at their last good state
  *     ack            tells tenantd what was applied
  *     handover       tells tenantd what a tenant that moves has used
@@ -219,6 +220,21 @@ void ngx_http_tenant_watch_resume(void);
 
 /* Newest revision that is applied. */
 uint64_t ngx_http_tenant_watch_applied(void);
+
+
+/* --- apply --- */
+
+/* Puts the object of a PUT into the zone, unless it is full: then it stays as it
+ * is.  NGX_DECLINED: its document is refused, and err says why. */
+ngx_int_t ngx_http_tenant_apply(const tg_watch_event_t *event,
+    tg_zone_status_e *status, tg_error_t *err);
+
+/* The same for a line of the stream, and its deletions; with what belongs to it:
+ * the snapshot, and the list of what is rejected. */
+void ngx_http_tenant_apply_put(const tg_watch_event_t *event, const char *line,
+    size_t len);
+void ngx_http_tenant_apply_delete(const tg_watch_event_t *event,
+    const char *line, size_t len);
 
 
 /* --- reject --- */

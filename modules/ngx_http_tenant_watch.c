@@ -18,7 +18,6 @@
 
 #include "ngx_http_tenant_sync.h"
 
-#include "../lib/tg_compile.h"
 #include "../lib/tg_hash.h"
 
 
@@ -44,10 +43,6 @@ static void ngx_http_tenant_watch_done(void *data, ngx_int_t rc);
 static ngx_int_t ngx_http_tenant_watch_line(const char *line, size_t len);
 static ngx_int_t ngx_http_tenant_watch_refuse(const tg_watch_event_t *event,
     const char *line, size_t len, tg_error_t *err);
-static void ngx_http_tenant_watch_put(const tg_watch_event_t *event,
-    const char *line, size_t len);
-static void ngx_http_tenant_watch_delete(const tg_watch_event_t *event,
-    const char *line, size_t len);
 static ngx_int_t ngx_http_tenant_watch_bookmark(const tg_watch_event_t *event);
 
 
@@ -556,10 +551,10 @@ ngx_http_tenant_watch_line(const char *line, size_t len)
         /* of a newer tenantd: not for this gateway */
 
     } else if (event.type == TG_WATCH_PUT) {
-        ngx_http_tenant_watch_put(&event, line, len);
+        ngx_http_tenant_apply_put(&event, line, len);
 
     } else {
-        ngx_http_tenant_watch_delete(&event, line, len);
+        ngx_http_tenant_apply_delete(&event, line, len);
     }
 
     tg_watch_release(&event);
@@ -610,108 +605,6 @@ ngx_http_tenant_watch_refuse(const tg_watch_event_t *event, const char *line,
     }
 
     return again ? NGX_OK : NGX_ERROR;
-}
-
-
-/* NGX_DECLINED: the document is refused, and err says why. */
-static ngx_int_t
-ngx_http_tenant_watch_apply(const tg_watch_event_t *event, const char *line,
-    size_t len, tg_error_t *err)
-{
-    tg_block_t                   *block;
-    const u_char                 *key;
-    tg_zone_status_e              status;
-    ngx_http_tenant_main_conf_t  *tmcf = ngx_http_tenant_sync.tmcf;
-
-    key = tmcf->secret_key.len ? tmcf->secret_key.data : NULL;
-    block = tg_compile_json(event->object, event->kind, key, err);
-
-    if (block == NULL) {
-        return NGX_DECLINED;
-    }
-
-    ngx_http_tenant_sync_lock();
-    status = tg_zone_put(ngx_http_tenant_sync.zone, block);
-    ngx_http_tenant_counts_restore_locked(block);
-    ngx_http_tenant_sync_unlock();
-
-    if (status == TG_ZONE_OK) {
-        ngx_http_tenant_handover_put(block);
-    }
-
-    tg_compile_free(block);
-
-    switch (status) {
-
-    case TG_ZONE_FULL:
-        ngx_http_tenant_reject_no_room(event);
-        break;
-
-    case TG_ZONE_INVALID:
-        tg_error_set(err, "", "the compiled block is invalid");
-        return NGX_DECLINED;
-
-    default:
-        ngx_http_tenant_reject_clear(event->kind, event->name, event->revision);
-    }
-
-    ngx_http_tenant_snapshot_line(event, line, len);
-
-    return NGX_OK;
-}
-
-
-/* A tenant must not escape its suspension by what else its document says. */
-static void
-ngx_http_tenant_watch_suspend(const tg_watch_event_t *event)
-{
-    char              *line;
-    tg_error_t         err;
-    tg_watch_event_t   bare;
-
-    line = tg_watch_suspension(event);
-    if (line == NULL) {
-        return;
-    }
-
-    if (tg_watch_parse(line, ngx_strlen(line), &bare, &err) == TG_WATCH_OK
-        && ngx_http_tenant_watch_apply(&bare, line, ngx_strlen(line), &err)
-           == NGX_OK)
-    {
-        ngx_log_error(NGX_LOG_ERR, ngx_http_tenant_sync.log, 0,
-                      "tenant: \"%s\" is suspended without the rest of its "
-                      "document, which is refused", event->name);
-    }
-
-    tg_watch_release(&bare);
-    free(line);
-}
-
-
-static void
-ngx_http_tenant_watch_put(const tg_watch_event_t *event, const char *line,
-    size_t len)
-{
-    tg_error_t  err;
-
-    if (ngx_http_tenant_watch_apply(event, line, len, &err) == NGX_DECLINED) {
-        ngx_http_tenant_watch_suspend(event);
-        ngx_http_tenant_reject_document(event, &err);
-    }
-}
-
-
-static void
-ngx_http_tenant_watch_delete(const tg_watch_event_t *event, const char *line,
-    size_t len)
-{
-    ngx_http_tenant_sync_lock();
-    (void) tg_zone_delete(ngx_http_tenant_sync.zone, event->kind, event->name,
-                          ngx_strlen(event->name), event->id, event->revision);
-    ngx_http_tenant_sync_unlock();
-
-    ngx_http_tenant_reject_clear(event->kind, event->name, event->revision);
-    ngx_http_tenant_snapshot_line(event, line, len);
 }
 
 

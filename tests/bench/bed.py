@@ -4,9 +4,7 @@
 import hashlib
 import json
 import os
-import pathlib
 import subprocess
-import sys
 import time
 
 import jwt
@@ -14,10 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import measure
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
-# the harness of the integration tests starts and ends the same processes
-from support import platform, postgres, process, tenantd  # noqa: E402
+from support import platform, postgres, process, tenantd
 
 ISSUER = "https://id.bench.example"
 SECRET = hashlib.sha256(b"bench").hexdigest()   # HMAC, as text of 64 bytes
@@ -142,17 +137,14 @@ class Bed:
             self.wait(gateway)
         return gateway
 
-    def wait(self, gateway, seconds=120):
+    def wait(self, gateway):
         """Until the gateway has acknowledged what the registry has now."""
         revision = self.database.revision()
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def observed():
             response = self.rest.request("GET", f"/v1/gateways/{gateway.name}")
-            if response.status == 200 and (response.json().get("observedRevision") or 0) >= revision:
-                return
-            if time.monotonic() > deadline:
-                raise SystemExit(f"bench: {gateway.name} did not reach revision {revision}: {response}")
-            time.sleep(0.01)
+            return response.status == 200 and (response.json().get("observedRevision") or 0) >= revision
+        measure.until(observed, f"{gateway.name} to reach revision {revision}", 120, every=0.01)
 
     def import_tenants(self, numbers, **more):
         """Bulk import; seconds that it took."""

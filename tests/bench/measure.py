@@ -8,10 +8,15 @@ import signal
 import socket
 import statistics
 import subprocess
-import time
+import sys
+import threading
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
 HERE = os.path.dirname(os.path.realpath(__file__))
+
+# the harness of the integration tests starts and ends the same processes, and waits for them
+sys.path.insert(0, f"{os.path.dirname(HERE)}/integration")
+from support.poll import until  # noqa: E402
 
 
 def raise_limits():
@@ -25,16 +30,14 @@ def free_port():
         return s.getsockname()[1]
 
 
-def wait_port(port, seconds=20):
-    deadline = time.monotonic() + seconds
-    while True:
+def wait_port(port):
+    def accepts():
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
+            return True
         except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+            return False
+    until(accepts, f"port {port} to be listened on")
 
 
 def pin(pid, core):
@@ -65,16 +68,16 @@ def cpu_seconds(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_idle(pid, seconds=300):
+def cpu_within(pids, seconds):
+    """Time that processes are on a core in an interval of so many s from now: in s, of those that outlive it."""
+    before = {pid: cpu_seconds(pid) for pid in pids}
+    threading.Event().wait(seconds)     # the interval that is measured
+    return sum(cpu_seconds(pid) - cpu for pid, cpu in before.items() if os.path.exists(f"/proc/{pid}"))
+
+
+def wait_idle(pid):
     """Until a process has worked off what it was given: it uses less than a twentieth of a second in one."""
-    deadline = time.monotonic() + seconds
-    while True:
-        before = cpu_seconds(pid)
-        time.sleep(1)
-        if cpu_seconds(pid) - before < 0.05:
-            return
-        if time.monotonic() > deadline:
-            raise SystemExit(f"bench: process {pid} does not come to rest")
+    until(lambda: cpu_within([pid], 1) < 0.05, f"process {pid} to come to rest", 300)
 
 
 def rss_mib(pid):

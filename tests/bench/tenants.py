@@ -14,11 +14,8 @@ def load_seconds(gateway):
     """Time of a cold start from the snapshot until it is served, and requests served meanwhile."""
     started = time.monotonic()
     gateway.start()
-    while True:
-        status, _ = gateway.ready()
-        if status == 200:
-            return time.monotonic() - started
-        time.sleep(0.01)
+    measure.until(lambda: gateway.ready()[0] == 200, "the snapshot to be loaded", 120, every=0.01)
+    return time.monotonic() - started
 
 
 def zone_bytes(gateway, size):

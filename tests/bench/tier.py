@@ -21,6 +21,7 @@ AT_ONCE = 50
 ADOPTED = 200
 IDLE = 500
 PROMOTIONS = 5
+LOADED = 0.1        # s on a core by which a gateway shows that it is under load
 PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
 
 PROVISIONER = """\
@@ -47,21 +48,18 @@ def first_answer(bed, i):
     response = rest.request("POST", "/v1/tenants", body, headers)
     if response.status != 201:
         raise SystemExit(f"bench: POST /v1/tenants: {response}")
-    port = None
-    while True:
-        if port is None:
-            port = rest.request("GET", f"/v1/tenants/{name(i)}/gateway").json().get("port")
+    port = measure.until(lambda: rest.request("GET", f"/v1/tenants/{name(i)}/gateway").json().get("port"),
+                         f"a port of {name(i)}", 60)
+    rest.close()
+
+    def served():
         try:
-            answer = wire.request(("127.0.0.1", port), "GET", "/orders/1",
-                                  {"Host": beds.host(i), "X-API-Key": beds.api_key(i)}, timeout=5) if port else None
-            if answer and answer.status == 200:
-                rest.close()
-                return time.monotonic() - started
+            return wire.request(("127.0.0.1", port), "GET", "/orders/1",
+                                {"Host": beds.host(i), "X-API-Key": beds.api_key(i)}, timeout=5).status == 200
         except (OSError, wire.Closed):
-            pass
-        if time.monotonic() - started > 60:
-            raise SystemExit(f"bench: the gateway of {name(i)} did not answer within 60 s")
-        time.sleep(0.005)
+            return False
+    measure.until(served, f"the gateway of {name(i)} to answer", 60)
+    return time.monotonic() - started
 
 
 def worker(bed, i, start, out):
@@ -96,11 +94,7 @@ def grow(bed, total, next_tenant):
     response = bed.rest.request("POST", "/v1/import", lines, {"Content-Type": "application/jsonl"})
     if response.status != 200:
         raise SystemExit(f"bench: import: {response}")
-    deadline = time.monotonic() + 300
-    while ready(bed) < total:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"bench: {ready(bed)} of {total} gateways became ready within 300 s")
-        time.sleep(0.1)
+    measure.until(lambda: ready(bed) >= total, lambda: f"{total} gateways to be ready; {ready(bed)} are", 300, every=0.1)
     return next_tenant + missing
 
 
@@ -119,9 +113,7 @@ def idle(bed, seconds=10):
     """CPU of tenantd and PostgreSQL while nothing is to be done, in ms per second."""
     postmaster = int((bed.dir / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
     watched = measure.descendants(postmaster) + [bed.tenantd.process.pid]
-    before = sum(measure.cpu_seconds(pid) for pid in watched)
-    time.sleep(seconds)
-    return (sum(measure.cpu_seconds(pid) for pid in watched if os.path.exists(f"/proc/{pid}")) - before) * 1000 / seconds
+    return measure.cpu_within(watched, seconds) * 1000 / seconds
 
 
 def adoption(bed):
@@ -130,14 +122,11 @@ def adoption(bed):
     bed.tenantd.stop(signal.SIGKILL)
     started = time.monotonic()
     bed.tenantd.start()
-    while True:
+
+    def adopted():
         metrics = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}).text
-        found = re.search(r'^tiergate_instances\{phase="ready"\} (\d+)', metrics, re.M)
-        if found and int(found[1]) >= len(masters):
-            break
-        if time.monotonic() - started > 60:
-            raise SystemExit(f"bench: after 60 s tenantd has {found and found[1]} of {len(masters)} gateways")
-        time.sleep(0.01)
+        return int(re.search(r'^tiergate_instances\{phase="ready"\} (\d+)', metrics, re.M)[1])
+    measure.until(lambda: adopted() >= len(masters), lambda: f"{len(masters)} gateways; {adopted()} are adopted", 60)
     took = time.monotonic() - started
     if bed.database.execute("SELECT name, pid FROM tiergate.instances ORDER BY name") != masters:
         raise SystemExit("bench: some gateways were started anew")
@@ -156,12 +145,13 @@ def promotions(bed, first):
         target = Target(name(i), gateway.port, gateway.workers[0], keys)
         out = multiprocessing.Queue()
         load = multiprocessing.Process(target=lambda t=target: out.put(measure.wrk(t.port, t.file, t.pid, 8, 32, PACE)))
+        before = measure.cpu_seconds(target.pid)
         load.start()
-        time.sleep(2)
+        measure.until(lambda: measure.cpu_seconds(target.pid) > before + LOADED, "the load")
         started = time.monotonic()
         bed.database.execute("SELECT tiergate.set_tier(%s, 'dedicated')", [name(i)])
-        while bed.database.one("SELECT placement FROM tiergate.tenants WHERE name = %s", [name(i)]) != "dedicated":
-            time.sleep(0.005)
+        measure.until(lambda: bed.database.one("SELECT placement = 'dedicated' FROM tiergate.tenants WHERE name = %s",
+                                               [name(i)]), f"the promotion of {name(i)}")
         delays.append((time.monotonic() - started) * 1000)
         result = out.get(timeout=60)
         load.join()
@@ -174,11 +164,8 @@ def retire(bed, directory):
     """Deletes all tenants and waits for the last of their gateways to go; ends those that are left after a failure."""
     try:
         bed.database.execute("DELETE FROM tiergate.tenants")
-        deadline = time.monotonic() + 120
-        while bed.database.one("SELECT count(*) FROM tiergate.instances"):
-            if time.monotonic() > deadline:
-                raise SystemExit("bench: gateways are left")
-            time.sleep(0.1)
+        measure.until(lambda: bed.database.one("SELECT count(*) = 0 FROM tiergate.instances"),
+                      "the last gateway to go", 120, every=0.1)
     finally:
         for file in directory.glob("*/nginx.pid"):
             pid = int(file.read_text() or 0)

@@ -198,6 +198,7 @@ def started_with(platform):
     gateways = []
 
     def start(data, name="gw-snap", **options):
+        options.setdefault("http", "tenant_load_wait 50ms;")    # what is refused is not waited for
         gateway = Gateway(name, f"unix:{platform.path}/nobody.sock", path=process.folder(name),
                           started=False, workers=1, **options)
         if data is not None:
