@@ -151,7 +151,9 @@ TG_INLINE void tg_place_socket(const struct tg_settings *settings, __u32 epoch,
 		return;
 
 	tg_find_workload(settings, sk, &workload);
-	state->self = workload.who;
+	/* An accepted connection keeps the service whose endpoint it came to. */
+	if (state->role != TG_ROLE_PASSIVE || workload.who.tenant != state->self.tenant)
+		state->self = workload.who;
 	state->self_flags = workload.flags;
 	state->cgroup = workload.cgroup;
 	state->flags &= ~TG_SOCK_SOURCE_OK;

@@ -117,7 +117,7 @@ TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *
 }
 
 /* What the child of a listener must not take over, and who called. */
-TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, __u32 epoch, struct tg_socket *state)
+TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 {
 	struct tg_target near = {}, far = {};
 	struct tg_tuple tuple = {};
@@ -144,7 +144,7 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, __u32 epoch, struct tg_sock
 	state->flags = TG_SOCK_OPENED;
 	state->counted = 0;
 	state->opened_ns = bpf_ktime_get_ns();
-	state->epoch = epoch;
+	state->epoch = 0; /* judged again with its first packet */
 	state->reason = 0;
 }
 
@@ -190,7 +190,7 @@ int tg_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (state->role != TG_ROLE_LISTEN)
 			break;
-		tg_accepted(ctx, epoch, state);
+		tg_accepted(ctx, state);
 		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		tg_tell_flow(ctx, settings, state, TG_EVENT_ACCEPT);
 		break;
