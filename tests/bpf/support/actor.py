@@ -25,6 +25,19 @@ class Sockets:
 
     def __init__(self):
         self.open = {}
+        self.own = {}
+
+    def live_at(self, *addresses):
+        """Where calls come from unless they say: to an address of this machine the kernel would take
+        that very address."""
+        for address in addresses:
+            self.own["v6" if ":" in address else "v4"] = address
+
+    def source(self, address):
+        if "." not in address:
+            return self.own.get("v6")
+        mine = self.own.get("v4")
+        return f"::ffff:{mine}" if mine and ":" in address else mine
 
     def listen(self, name, address, port, backlog=512, v6only=False):
         s = socket.socket(family(address), socket.SOCK_STREAM)
@@ -56,6 +69,7 @@ class Sockets:
         s = socket.socket(af or family(address),
                           socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
         s.settimeout(timeout)
+        bind = bind or (self.source(address) and (self.source(address), 0))
         if bind:
             s.bind(bind)
         try:
@@ -72,6 +86,8 @@ class Sockets:
         for _ in range(count):
             with socket.socket(family(address), socket.SOCK_STREAM) as s:
                 s.settimeout(TIMEOUT)
+                if self.source(address):
+                    s.bind((self.source(address), 0))
                 # No TIME_WAIT: 10,000 of them use up the ports.
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 s.connect((address, port))
@@ -86,6 +102,8 @@ class Sockets:
             with socket.socket(family(address), socket.SOCK_STREAM) as s:
                 s.settimeout(TIMEOUT)
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if self.source(address):
+                    s.bind((self.source(address), 0))
                 try:
                     s.connect((address, port))
                     outcome = "ok"
@@ -111,6 +129,8 @@ class Sockets:
             with socket.socket(family(address), socket.SOCK_STREAM) as s:
                 s.settimeout(TIMEOUT)
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if self.source(address):
+                    s.bind((self.source(address), 0))
                 try:
                     s.connect((address, port))
                     calls.append((s.getsockname()[:2], (address, port), "ok"))
