@@ -8,6 +8,7 @@
  * workload is refused, for the packets that come back could not be told from calls.
  */
 
+#include "tg_flow.h"
 #include "tg_limit.h"
 #include "tg_policy.h"
 #include "tg_service.h"
@@ -53,7 +54,8 @@ static __noinline void tg_tell_denied(struct bpf_sock_addr *ctx,
 
 /* Fills the call; the verdict's number. */
 TG_INLINE __u32 tg_judge_attempt(const struct tg_settings *settings,
-				 struct tg_attempt *a, const struct tg_service *service)
+				 struct tg_attempt *a, const struct tg_service *service,
+				 __u64 cookie)
 {
 	struct tg_call *call = &a->call;
 	struct tg_place place;
@@ -75,6 +77,9 @@ TG_INLINE __u32 tg_judge_attempt(const struct tg_settings *settings,
 
 	if (!a->known && settings->unknown == TG_UNKNOWN_HOST)
 		return TG_WHY_UNKNOWN_CGROUP;
+
+	if (a->hook == TG_AT_SENDMSG && !a->service && tg_caller_waits(cookie, &a->to))
+		return TG_WHY_REPLY;
 
 	call->src = a->workload.who;
 	call->src_flags = 0;
@@ -115,6 +120,7 @@ TG_INLINE int tg_attempt(struct bpf_sock_addr *ctx, struct tg_attempt *a, bool c
 	struct tg_service service = {};
 	struct tg_socket *state = NULL;
 	__u32 reason = 0, epoch = tg_epoch(settings);
+	__u64 cookie = bpf_get_socket_cookie(ctx);
 
 	if (!settings || !epoch || !ctx->sk)
 		return TG_PROCEED;
@@ -137,13 +143,12 @@ TG_INLINE int tg_attempt(struct bpf_sock_addr *ctx, struct tg_attempt *a, bool c
 
 	if (a->service)
 		reason = connect ? tg_choose(&service, &a->virt, &a->to)
-				 : tg_choose_again(bpf_get_socket_cookie(ctx), &service,
-						   &a->virt, &a->to);
+				 : tg_choose_again(cookie, &service, &a->virt, &a->to);
 	if (!reason && tg_is_v4(&a->to.addr) != tg_is_v4(&a->virt.addr))
 		reason = TG_WHY_DENY_FAMILY;
 
 	if (!reason)
-		reason = tg_judge_attempt(settings, a, &service);
+		reason = tg_judge_attempt(settings, a, &service, cookie);
 
 	if (!tg_denied(reason) && !state && (a->known || a->service))
 		reason = TG_WHY_DENY_FULL;

@@ -218,7 +218,8 @@ TG_INLINE bool tg_is_reply(const struct tg_tuple *tuple, const struct tg_socket 
 
 /* A call that arrives: at a listener, or a datagram. */
 TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
-				 struct tg_packet *packet, struct tg_call *call)
+				 struct tg_packet *packet, struct tg_call *call,
+				 bool *caller)
 {
 	struct tg_target here = { .addr = packet->tuple.dst, .port = packet->tuple.dport,
 				  .proto = packet->tuple.proto };
@@ -226,7 +227,8 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 	struct tg_place sender, *endpoint;
 	__u32 reason;
 
-	if (flow && flow->epoch == epoch)
+	*caller = flow && flow->epoch == epoch;
+	if (*caller)
 		return TG_WHY_NONE;
 
 	endpoint = bpf_map_lookup_elem(&tg_endpoints, &here);
@@ -252,6 +254,8 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 	if (tg_denied(reason))
 		return reason;
 
+	*caller = true;
+
 	if (flow && tg_who_equal(&flow->src, &call->src))
 		flow->epoch = epoch;
 	else if (here.proto == TG_IPPROTO_UDP)
@@ -275,7 +279,7 @@ int tg_ingress(struct __sk_buff *skb)
 	struct tg_call call = {};
 	struct tg_socket *state;
 	__u32 reason, epoch;
-	bool listens;
+	bool listens, caller = false;
 
 	epoch = tg_epoch(settings);
 	if (!settings || !epoch || !sk)
@@ -317,7 +321,9 @@ int tg_ingress(struct __sk_buff *skb)
 		if (state->role == TG_ROLE_NONE && sk->protocol == TG_IPPROTO_TCP)
 			state->role = TG_ROLE_LISTEN;
 		tg_flow_scope(&packet.tuple, state->netns);
-		reason = tg_judge_arrival(epoch, state, &packet, &call);
+		reason = tg_judge_arrival(epoch, state, &packet, &call, &caller);
+		if (caller && packet.tuple.proto == TG_IPPROTO_UDP)
+			tg_caller_came(bpf_get_socket_cookie(skb), &packet.tuple);
 	}
 
 	if (!tg_denied(reason))

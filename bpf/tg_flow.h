@@ -15,6 +15,7 @@
 /* How long a tuple says who sent a packet: for the way to a socket of this node. */
 #define TG_FLOW_FRESH_NS   10000000000ULL
 #define TG_FLOW_RENEW_NS   1000000000ULL
+#define TG_CALLER_WAITS_NS 180000000000ULL
 
 TG_INLINE void tg_flow_scope(struct tg_tuple *tuple, __u64 netns)
 {
@@ -63,6 +64,39 @@ TG_INLINE void tg_flow_write(const struct tg_tuple *tuple, const struct tg_who *
 
 	if (bpf_map_update_elem(&tg_flows, tuple, &flow, BPF_ANY))
 		tg_count(TG_FULL_FLOWS);
+}
+
+/* A datagram was allowed in: for a while the socket may answer. */
+TG_INLINE void tg_caller_came(__u64 cookie, const struct tg_tuple *tuple)
+{
+	struct tg_peer_key key = {
+		.cookie = cookie,
+		.target = { .addr = tuple->src, .port = tuple->sport, .proto = tuple->proto },
+	};
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *came = bpf_map_lookup_elem(&tg_callers, &key);
+
+	if (came && now - *came < TG_FLOW_RENEW_NS)
+		return;
+
+	if (came)
+		*came = now;
+	else if (bpf_map_update_elem(&tg_callers, &key, &now, BPF_ANY))
+		tg_count(TG_FULL_FLOWS);
+}
+
+/* Whether what a socket sends there is an answer; keeps the conversation open. */
+TG_INLINE bool tg_caller_waits(__u64 cookie, const struct tg_target *to)
+{
+	struct tg_peer_key key = { .cookie = cookie, .target = *to };
+	__u64 now = bpf_ktime_get_ns();
+	__u64 *came = bpf_map_lookup_elem(&tg_callers, &key);
+
+	if (!came || now - *came > TG_CALLER_WAITS_NS)
+		return false;
+
+	*came = now;
+	return true;
 }
 
 /* Who sent it, and what the address says of them. */

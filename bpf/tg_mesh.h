@@ -237,7 +237,8 @@ struct tg_flow {
 };
 
 /* tg_chosen: the endpoint that a socket without connect keeps for a service;
- * tg_origins: the way back.  By cookie of the socket. */
+ * tg_origins: the way back; tg_callers: when a socket last had an allowed datagram
+ * from somebody, or answered it.  By cookie of the socket. */
 struct tg_peer_key {
 	__u64 cookie;
 	struct tg_target target;

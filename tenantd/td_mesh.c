@@ -145,6 +145,7 @@ set_sizes(struct tg_mesh *skeleton, const td_mesh_options_t *options)
         { skeleton->maps.tg_flows, options->flows },
         { skeleton->maps.tg_chosen, options->flows },
         { skeleton->maps.tg_origins, options->flows },
+        { skeleton->maps.tg_callers, options->flows },
         { skeleton->maps.tg_events, options->ring_bytes },
     };
     size_t  i;
@@ -536,9 +537,10 @@ td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n)
     size_t           i;
     struct bpf_map  *lru[] = {
         mesh->skeleton->maps.tg_flows, mesh->skeleton->maps.tg_chosen,
-        mesh->skeleton->maps.tg_origins, mesh->skeleton->maps.tg_buckets,
+        mesh->skeleton->maps.tg_origins, mesh->skeleton->maps.tg_callers,
+        mesh->skeleton->maps.tg_buckets,
     };
-    td_mesh_fill_t   all[TD_MESH_MAPS + 6];
+    td_mesh_fill_t   all[TD_MESH_MAPS + 7];
 
     memset(all, 0, sizeof(all));
 
@@ -556,14 +558,14 @@ td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n)
     all[i].used = count_rows(mesh->skeleton->maps.tg_meters);
     all[i].size = bpf_map__max_entries(mesh->skeleton->maps.tg_meters);
 
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 5; i++) {
         all[TD_MESH_MAPS + 2 + i].name = bpf_map__name(lru[i]);
         all[TD_MESH_MAPS + 2 + i].size = bpf_map__max_entries(lru[i]);
     }
 
-    memcpy(fill, all, (n < TD_MESH_MAPS + 6 ? n : TD_MESH_MAPS + 6) * sizeof(*fill));
+    memcpy(fill, all, (n < TD_MESH_MAPS + 7 ? n : TD_MESH_MAPS + 7) * sizeof(*fill));
 
-    return TD_MESH_MAPS + 6;
+    return TD_MESH_MAPS + 7;
 }
 
 
