@@ -145,7 +145,8 @@ $(NGINX_TREE).files: FORCE | $(BUILD)/config.mk
 
 # Tests.  Each suite is a goal; tests/tools/check runs them all and sums up.
 
-UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/unit/test_*.c)))
+UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out \
+            $(if $(filter yes,$(MESH)),,tests/unit/test_td_mesh%),$(wildcard tests/unit/test_*.c))))
 REPLAY := $(patsubst fuzz_%.c,$(BUILD)/tests/replay_%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))

@@ -74,6 +74,17 @@ static __noinline void tg_ends(struct bpf_sock_ops *ctx, struct tg_target *near,
 	far->proto = TG_IPPROTO_TCP;
 }
 
+/* Not inline: so the record's layout is in the object's BTF. */
+static __noinline void tg_sum_up(struct bpf_sock_ops *ctx, struct tg_event *event,
+				 __u64 opened_ns)
+{
+	event->duration_ns = event->time_ns - opened_ns;
+	event->bytes_out = ctx->bytes_acked;
+	event->bytes_in = ctx->bytes_received;
+	event->srtt_us = ctx->srtt_us >> 3;
+	event->retransmits = ctx->total_retrans;
+}
+
 TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *settings,
 			    const struct tg_socket *state, __u8 type)
 {
@@ -105,13 +116,8 @@ TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *
 	event->reason = state->reason;
 	event->hook = TG_AT_SOCKOPS;
 
-	if (type == TG_EVENT_CLOSE || type == TG_EVENT_FAILED) {
-		event->duration_ns = event->time_ns - state->opened_ns;
-		event->bytes_out = ctx->bytes_acked;
-		event->bytes_in = ctx->bytes_received;
-		event->srtt_us = ctx->srtt_us >> 3;
-		event->retransmits = ctx->total_retrans;
-	}
+	if (type == TG_EVENT_CLOSE || type == TG_EVENT_FAILED)
+		tg_sum_up(ctx, event, state->opened_ns);
 
 	bpf_ringbuf_submit(event, 0);
 }

@@ -166,12 +166,10 @@ load(td_mesh_t *mesh, const td_mesh_options_t *options)
 
     set_sizes(mesh->skeleton, options);
 
-    bpf_object__for_each_map(map, mesh->skeleton->obj) {
-        if (bpf_map__is_internal(map)) {
-            continue;
-        }
+    map = NULL;
 
-        err = pin_map(mesh, map);
+    while ((map = bpf_object__next_map(mesh->skeleton->obj, map)) != NULL) {
+        err = bpf_map__is_internal(map) ? 0 : pin_map(mesh, map);
         if (err != 0) {
             return err;
         }
@@ -572,12 +570,22 @@ td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n)
 const char *
 td_mesh_reason(uint32_t reason)
 {
-    switch (reason) {
+    size_t  i;
 
-#define TD_REASON(number, name, text)  case number: return text;
-    TG_REASONS(TD_REASON)
+    static const struct {
+        uint32_t     number;
+        const char  *text;
+    } reasons[] = {
+#define TD_REASON(number, name, text)  { number, text },
+        TG_REASONS(TD_REASON)
 #undef TD_REASON
+    };
 
-    default: return NULL;
+    for (i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        if (reasons[i].number == reason) {
+            return reasons[i].text;
+        }
     }
+
+    return NULL;
 }

@@ -153,8 +153,14 @@ def test_many_services(stage, cast):
 def test_full_maps(stage, cast):
     """What finds no room is refused and counted; what was there goes on."""
     mesh = stage.mesh
+    mesh.service(1, 11, VIRTUAL, 81, (ORDERS, 8000))
     with pytest.raises(MeshError, match="error -7"):
-        mesh.say("bulk", 32_768, 131_000, 1)
-    fill = mesh.fill()
-    assert fill["tg_services"][2] > 0 or fill["tg_endpoints"][2] > 0
+        mesh.say("bulk", 32_768, 32_768, 1)
+    used, size, refused = mesh.fill()["tg_services"]
+    assert used == size and refused == 1
+    with pytest.raises(MeshError, match="error -7"):
+        mesh.service(1, 11, "10.200.0.1", 80, (ORDERS, 8000))
+    mesh.service(1, 11, VIRTUAL, 81, (ORDERS, 8001))
+    assert cast["shop"].connect_many(VIRTUAL, 81, 10) == {8001: 10}
+    mesh.service(1, 11, VIRTUAL, 81, (ORDERS, 8000))
     assert cast["shop"].connect_many(VIRTUAL, 81, 10) == {8000: 10}

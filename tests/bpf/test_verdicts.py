@@ -198,8 +198,9 @@ def test_other_tenants_service(stage, cast):
 
 
 def test_service_without_endpoints(stage, cast):
+    stage.mesh.events()
     assert cast["shop"].connect("c", EMPTY, 80) == "EPERM"
-    assert stage.why() == [WHY["DENY_NO_ENDPOINT"]]
+    assert stage.why(src=[1, SHOP]) == [WHY["DENY_NO_ENDPOINT"]]
 
 
 def test_tenant_that_is_not_known_here(stage, cast):
@@ -248,7 +249,7 @@ def test_open_connection_after_a_change(stage, cast):
     stage.mesh.tenant(1, deny("service=12"))
     cast["shop"].send("c", b"two")
     assert cast["orders"].recv("a", DROPPED) == "TIMEOUT"
-    assert stage.why() == [WHY["DENY_RULE"]]
+    assert stage.why(src=[1, SHOP]) == [WHY["DENY_RULE"]]
     stage.mesh.tenant(1)
     assert cast["orders"].recv("a") == b"two"
     cast["shop"].close("c")
