@@ -120,7 +120,7 @@ TG_INLINE int tg_attempt(struct bpf_sock_addr *ctx, struct tg_attempt *a, bool c
 	struct tg_service service = {};
 	struct tg_socket *state = NULL;
 	__u32 reason = 0, epoch = tg_epoch(settings);
-	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u64 cookie = connect ? 0 : bpf_get_socket_cookie(ctx);
 
 	if (!settings || !epoch || !ctx->sk)
 		return TG_PROCEED;

@@ -7,7 +7,7 @@ import importlib
 import bed
 import measure
 
-SCENARIOS = ("credentials", "tenants", "changes", "onboarding")
+SCENARIOS = ("credentials", "tenants", "changes", "onboarding", "mesh")
 
 
 def main():

@@ -16,8 +16,10 @@
 
 #include "td_mesh.h"
 
+/* clang-format off */
 #define SIZE(type)            { #type, NULL, sizeof(struct type) }
 #define MEMBER(type, member)  { #type, #member, offsetof(struct type, member) }
+/* clang-format on */
 
 
 static const struct {

@@ -39,6 +39,15 @@ find(const tg_rules_t *rules, struct tg_rule_key key)
 }
 
 
+static const struct tg_rule *
+look(const tg_rules_t *rules, uint32_t peer, uint8_t proto, uint16_t port, uint8_t kind)
+{
+    struct tg_rule_key  key = { .peer = peer, .proto = proto, .port = port, .kind = kind };
+
+    return find(rules, key);
+}
+
+
 static void
 test_fold(void **state)
 {
@@ -60,7 +69,7 @@ test_fold(void **state)
     assert_non_null(rules);
     assert_int_equal(rules->n_rows, 2);
 
-    row = find(rules, (struct tg_rule_key) { .peer = 9, .kind = TG_PEER_TENANT });
+    row = look(rules, 9, 0, 0, TG_PEER_TENANT);
     assert_int_equal(row->number, 2);
     assert_int_equal(row->rank, 5 << 1 | 1);
 
@@ -84,10 +93,8 @@ test_port_without_protocol_is_both(void **state)
 
     rules = tg_rules_create(&policy, 1);
     assert_int_equal(rules->n_rows, 2);
-    assert_non_null(find(rules, (struct tg_rule_key) {
-        .port = 53, .proto = 6, .kind = TG_OUT << 4 | TG_PEER_ANY }));
-    assert_non_null(find(rules, (struct tg_rule_key) {
-        .port = 53, .proto = 17, .kind = TG_OUT << 4 | TG_PEER_ANY }));
+    assert_non_null(look(rules, 0, 6, 53, TG_OUT << 4 | TG_PEER_ANY));
+    assert_non_null(look(rules, 0, 17, 53, TG_OUT << 4 | TG_PEER_ANY));
     tg_rules_destroy(rules);
 }
 
@@ -116,14 +123,10 @@ test_nets_inside_nets(void **state)
                                                   : rules->nets[1].class;
     inner = 3 - outer;
     assert_int_equal(rules->n_rows, 4);
-    assert_int_equal(find(rules, (struct tg_rule_key) {
-        .peer = outer, .kind = TG_PEER_NET })->number, 1);
-    assert_int_equal(find(rules, (struct tg_rule_key) {
-        .peer = inner, .kind = TG_PEER_NET })->number, 1);
-    assert_int_equal(find(rules, (struct tg_rule_key) {
-        .peer = inner, .proto = 6, .kind = TG_PEER_NET })->number, 2);
-    assert_null(find(rules, (struct tg_rule_key) {
-        .peer = outer, .proto = 6, .kind = TG_PEER_NET }));
+    assert_int_equal(look(rules, outer, 0, 0, TG_PEER_NET)->number, 1);
+    assert_int_equal(look(rules, inner, 0, 0, TG_PEER_NET)->number, 1);
+    assert_int_equal(look(rules, inner, 6, 0, TG_PEER_NET)->number, 2);
+    assert_null(look(rules, outer, 6, 0, TG_PEER_NET));
 
     tg_rules_number(rules, 77);
     assert_int_equal(rules->rows[0].key.set, 77);
