@@ -264,6 +264,15 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 	return reason;
 }
 
+/* No storage for a socket that needs it: a workload's packets go nowhere. */
+TG_INLINE int tg_without_room(const struct tg_settings *settings, struct bpf_sock *sk)
+{
+	struct tg_workload workload;
+
+	tg_count(TG_FULL_SOCKETS);
+	return tg_find_workload(settings, sk, &workload) ? TG_DROP : TG_PASS;
+}
+
 TG_INLINE bool tg_from_far(const struct tg_socket *state, const struct tg_packet *packet)
 {
 	return state->far.port == packet->tuple.sport
@@ -292,11 +301,8 @@ int tg_ingress(struct __sk_buff *skb)
 	listens = sk->protocol == TG_IPPROTO_UDP || sk->state == BPF_TCP_LISTEN;
 	state = bpf_sk_storage_get(&tg_sockets, sk, 0,
 				   listens ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-	if (!state) {
-		if (listens)
-			tg_count(TG_FULL_SOCKETS);
-		return listens ? TG_DROP : TG_PASS;
-	}
+	if (!state)
+		return listens ? tg_without_room(settings, sk) : TG_PASS;
 
 	if (!listens && state->epoch == epoch)
 		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
@@ -411,10 +417,8 @@ int tg_egress(struct __sk_buff *skb)
 		return TG_PASS;
 
 	state = bpf_sk_storage_get(&tg_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!state) {
-		tg_count(TG_FULL_SOCKETS);
-		return TG_PASS;
-	}
+	if (!state)
+		return tg_without_room(settings, sk);
 
 	if (tcp && state->epoch == epoch && state->placed == epoch
 	    && state->flags & TG_SOCK_SOURCE_OK && sk->state != BPF_TCP_SYN_SENT)
