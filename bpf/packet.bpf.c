@@ -225,7 +225,7 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 				  .proto = packet->tuple.proto };
 	struct tg_flow *flow = bpf_map_lookup_elem(&tg_flows, &packet->tuple);
 	struct tg_place sender, *endpoint;
-	__u32 reason;
+	__u32 reason, judged;
 
 	*caller = flow && flow->epoch == epoch;
 	if (*caller)
@@ -241,7 +241,7 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 	if (packet->tuple.proto == TG_IPPROTO_UDP && tg_is_reply(&packet->tuple, state))
 		return TG_WHY_REPLY;
 
-	tg_find_sender(&packet->tuple, &sender);
+	tg_find_sender(&packet->tuple, &sender, &judged);
 	call->src = sender.who;
 	call->src_flags = sender.flags;
 	call->src_addr = packet->tuple.src;
@@ -279,35 +279,19 @@ TG_INLINE bool tg_from_far(const struct tg_socket *state, const struct tg_packet
 	       && tg_addr_equal(&state->far.addr, &packet->tuple.src);
 }
 
-SEC("cgroup_skb/ingress")
-int tg_ingress(struct __sk_buff *skb)
+/* What is not decided by a look at the storage.  Not inline: an open connection
+ * shall not pay for the room that this needs. */
+static __noinline int tg_ingress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
+				      struct tg_socket *state, __u32 epoch)
 {
 	struct tg_settings *settings = tg_settings_get();
-	struct bpf_sock *sk = skb->sk;
+	bool listens = sk->protocol == TG_IPPROTO_UDP || sk->state == BPF_TCP_LISTEN;
 	struct tg_packet packet = {};
 	struct tg_call call = {};
-	struct tg_socket *state;
-	__u32 reason, epoch;
-	bool listens, caller = false;
+	bool caller = false;
+	__u32 reason;
 
-	epoch = tg_epoch(settings);
-	if (!settings || !epoch || !sk)
-		return TG_PASS;
-
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || (sk->protocol != TG_IPPROTO_TCP && sk->protocol != TG_IPPROTO_UDP))
-		return TG_PASS;
-
-	listens = sk->protocol == TG_IPPROTO_UDP || sk->state == BPF_TCP_LISTEN;
-	state = bpf_sk_storage_get(&tg_sockets, sk, 0,
-				   listens ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-	if (!state)
-		return listens ? tg_without_room(settings, sk) : TG_PASS;
-
-	if (!listens && state->epoch == epoch)
-		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
-
-	if (!listens && state->role != TG_ROLE_ACTIVE && state->role != TG_ROLE_PASSIVE)
+	if (!settings)
 		return TG_PASS;
 
 	tg_place_socket(settings, epoch, sk, state);
@@ -338,6 +322,37 @@ int tg_ingress(struct __sk_buff *skb)
 	call.at_source = 0;
 	tg_tell_dropped(skb, settings, &packet.tuple, &call, reason);
 	return TG_DROP;
+}
+
+SEC("cgroup_skb/ingress")
+int tg_ingress(struct __sk_buff *skb)
+{
+	struct tg_settings *settings = tg_settings_get();
+	__u32 epoch = tg_epoch(settings);
+	struct bpf_sock *sk = skb->sk;
+	struct tg_socket *state;
+	bool listens;
+
+	if (!settings || !epoch || !sk)
+		return TG_PASS;
+
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || (sk->protocol != TG_IPPROTO_TCP && sk->protocol != TG_IPPROTO_UDP))
+		return TG_PASS;
+
+	listens = sk->protocol == TG_IPPROTO_UDP || sk->state == BPF_TCP_LISTEN;
+	state = bpf_sk_storage_get(&tg_sockets, sk, 0,
+				   listens ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!state)
+		return listens ? tg_without_room(settings, sk) : TG_PASS;
+
+	if (!listens && state->epoch == epoch)
+		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
+
+	if (!listens && state->role != TG_ROLE_ACTIVE && state->role != TG_ROLE_PASSIVE)
+		return TG_PASS;
+
+	return tg_ingress_slow(skb, sk, state, epoch);
 }
 
 TG_INLINE bool tg_source_allowed(const struct tg_socket *state, const struct tg_addr *addr)
@@ -391,38 +406,17 @@ TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_soc
 	tg_flow_write(&packet->tuple, &state->self, 0, 1);
 }
 
-SEC("cgroup_skb/egress")
-int tg_egress(struct __sk_buff *skb)
+static __noinline int tg_egress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
+				     struct tg_socket *state, __u32 epoch)
 {
 	struct tg_settings *settings = tg_settings_get();
-	struct bpf_sock *sk = skb->sk;
+	bool tcp = sk->protocol == TG_IPPROTO_TCP;
 	struct tg_packet packet = {};
 	struct tg_call call = {};
-	struct tg_socket *state;
-	__u32 reason = 0, epoch;
-	bool tcp;
+	__u32 reason = 0;
 
-	epoch = tg_epoch(settings);
-	if (!settings || !epoch || !sk)
+	if (!settings)
 		return TG_PASS;
-
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return TG_PASS;
-
-	tcp = sk->protocol == TG_IPPROTO_TCP;
-
-	/* What a listener answers with comes from where it was called. */
-	if (tcp && sk->state == BPF_TCP_LISTEN)
-		return TG_PASS;
-
-	state = bpf_sk_storage_get(&tg_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!state)
-		return tg_without_room(settings, sk);
-
-	if (tcp && state->epoch == epoch && state->placed == epoch
-	    && state->flags & TG_SOCK_SOURCE_OK && sk->state != BPF_TCP_SYN_SENT)
-		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
 
 	tg_place_socket(settings, epoch, sk, state);
 
@@ -453,4 +447,37 @@ int tg_egress(struct __sk_buff *skb)
 	call.at_source = 1;
 	tg_tell_dropped(skb, settings, &packet.tuple, &call, reason);
 	return TG_DROP;
+}
+
+SEC("cgroup_skb/egress")
+int tg_egress(struct __sk_buff *skb)
+{
+	struct tg_settings *settings = tg_settings_get();
+	__u32 epoch = tg_epoch(settings);
+	struct bpf_sock *sk = skb->sk;
+	struct tg_socket *state;
+	bool tcp;
+
+	if (!settings || !epoch || !sk)
+		return TG_PASS;
+
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return TG_PASS;
+
+	tcp = sk->protocol == TG_IPPROTO_TCP;
+
+	/* What a listener answers with comes from where it was called. */
+	if (tcp && sk->state == BPF_TCP_LISTEN)
+		return TG_PASS;
+
+	state = bpf_sk_storage_get(&tg_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state)
+		return tg_without_room(settings, sk);
+
+	if (tcp && state->epoch == epoch && state->placed == epoch
+	    && state->flags & TG_SOCK_SOURCE_OK && sk->state != BPF_TCP_SYN_SENT)
+		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
+
+	return tg_egress_slow(skb, sk, state, epoch);
 }

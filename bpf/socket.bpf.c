@@ -128,6 +128,7 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 	struct tg_target near = {}, far = {};
 	struct tg_tuple tuple = {};
 	struct tg_place place, *endpoint;
+	__u32 judged;
 
 	tg_ends(ctx, &near, &far);
 	tuple.src = far.addr;
@@ -136,7 +137,7 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 	tuple.dport = near.port;
 	tuple.proto = TG_IPPROTO_TCP;
 	tg_flow_scope(&tuple, state->netns);
-	tg_find_sender(&tuple, &place);
+	tg_find_sender(&tuple, &place, &judged);
 
 	endpoint = bpf_map_lookup_elem(&tg_endpoints, &near);
 	if (endpoint && (!state->self.tenant || endpoint->who.tenant == state->self.tenant))
@@ -147,10 +148,11 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 	state->far = far;
 	state->dport = near.port;
 	state->role = TG_ROLE_PASSIVE;
-	state->flags = TG_SOCK_OPENED;
+	/* It answers from where it was called. */
+	state->flags = TG_SOCK_OPENED | TG_SOCK_SOURCE_OK;
 	state->counted = 0;
 	state->opened_ns = bpf_ktime_get_ns();
-	state->epoch = 0; /* judged again with its first packet */
+	state->epoch = judged; /* when not now: again with its first packet */
 	state->reason = 0;
 }
 

@@ -99,11 +99,13 @@ TG_INLINE bool tg_caller_waits(__u64 cookie, const struct tg_target *to)
 	return true;
 }
 
-/* Who sent it, and what the address says of them. */
-TG_INLINE void tg_find_sender(const struct tg_tuple *tuple, struct tg_place *found)
+/* Who sent it, and what the address says of them; when this very flow was judged. */
+TG_INLINE void tg_find_sender(const struct tg_tuple *tuple, struct tg_place *found,
+			      __u32 *epoch)
 {
 	struct tg_flow *flow = tg_flow_sender(tuple);
 
+	*epoch = flow ? flow->epoch : 0;
 	if (flow) {
 		__builtin_memset(found, 0, sizeof(*found));
 		found->who = flow->src;

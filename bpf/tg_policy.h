@@ -145,60 +145,51 @@ TG_INLINE __u32 tg_best(struct tg_call *call, const struct tg_tenant *tenant, __
 }
 
 /* Step 1: 0 when the source's tenant has no objection. */
-TG_INLINE __u32 tg_judge_out(struct tg_call *call)
+TG_INLINE __u32 tg_judge_out(struct tg_call *call, const struct tg_tenant *tenant)
 {
-	struct tg_tenant tenant;
-	__u32 best;
+	__u32 best = tg_best(call, tenant, TG_OUT);
 
-	if (!tg_find_tenant(call->src.tenant, &tenant))
-		return TG_WHY_DENY_NO_TENANT;
-
-	best = tg_best(call, &tenant, TG_OUT);
 	if (best)
 		return (best - 1) & 1 ? TG_WHY_DENY_RULE : TG_WHY_NONE;
 
 	if (!call->dst.tenant)
-		return tenant.defaults & TG_TO_OUTSIDE || call->dst_flags & TG_LOOPBACK
+		return tenant->defaults & TG_TO_OUTSIDE || call->dst_flags & TG_LOOPBACK
 			? TG_WHY_NONE : TG_WHY_DENY_TO_OUTSIDE;
 
 	if (call->dst.tenant == call->src.tenant)
-		return tenant.defaults & TG_TO_SAME ? TG_WHY_NONE : TG_WHY_DENY_TO_SAME;
+		return tenant->defaults & TG_TO_SAME ? TG_WHY_NONE : TG_WHY_DENY_TO_SAME;
 
-	return tenant.defaults & TG_TO_OTHER ? TG_WHY_NONE : TG_WHY_DENY_TO_OTHER;
+	return tenant->defaults & TG_TO_OTHER ? TG_WHY_NONE : TG_WHY_DENY_TO_OTHER;
 }
 
 /* Step 2. */
-TG_INLINE __u32 tg_judge_in(struct tg_call *call)
+TG_INLINE __u32 tg_judge_in(struct tg_call *call, const struct tg_tenant *tenant)
 {
-	struct tg_tenant tenant;
-	__u32 best;
+	__u32 best = tg_best(call, tenant, TG_IN);
 
-	if (!tg_find_tenant(call->dst.tenant, &tenant))
-		return TG_WHY_DENY_NO_TENANT;
-
-	best = tg_best(call, &tenant, TG_IN);
 	if (best)
 		return (best - 1) & 1 ? TG_WHY_DENY_RULE : TG_WHY_RULE;
 
 	if (call->src.tenant == call->dst.tenant)
-		return tenant.defaults & TG_FROM_SAME
+		return tenant->defaults & TG_FROM_SAME
 			? TG_WHY_SAME_TENANT : TG_WHY_DENY_SAME_TENANT;
 
 	if (call->src.tenant)
-		return tenant.defaults & TG_FROM_OTHER
+		return tenant->defaults & TG_FROM_OTHER
 			? TG_WHY_OTHER_TENANT : TG_WHY_DENY_OTHER_TENANT;
 
 	if (call->src_flags & TG_HOST)
-		return tenant.defaults & TG_FROM_HOST
+		return tenant->defaults & TG_FROM_HOST
 			? TG_WHY_FROM_HOST : TG_WHY_DENY_FROM_HOST;
 
-	return tenant.defaults & TG_FROM_OUTSIDE
+	return tenant->defaults & TG_FROM_OUTSIDE
 		? TG_WHY_FROM_OUTSIDE : TG_WHY_DENY_FROM_OUTSIDE;
 }
 
 /* The verdict's number, and in call->rule which policy it was. */
 __weak __noinline int tg_judge(struct tg_call *call)
 {
+	struct tg_tenant tenant = {};
 	__u32 reason;
 
 	if (!call)
@@ -207,15 +198,23 @@ __weak __noinline int tg_judge(struct tg_call *call)
 	call->rule = 0;
 
 	if (call->src.tenant && call->at_source) {
-		reason = tg_judge_out(call);
+		if (!tg_find_tenant(call->src.tenant, &tenant))
+			return TG_WHY_DENY_NO_TENANT;
+
+		reason = tg_judge_out(call, &tenant);
 		if (reason)
 			return reason;
+
+		call->rule = 0;
 	}
 
 	if (!call->dst.tenant)
 		return TG_WHY_OUTSIDE;
 
-	return tg_judge_in(call);
+	if (tenant.tenant != call->dst.tenant && !tg_find_tenant(call->dst.tenant, &tenant))
+		return TG_WHY_DENY_NO_TENANT;
+
+	return tg_judge_in(call, &tenant);
 }
 
 #endif /* TG_POLICY_H */

@@ -189,7 +189,10 @@ def test_other_tenants_service(stage, cast):
     stage.mesh.tenant(2, defaults=DEFAULTS | FROM_OTHER)
     stage.mesh.tenant(1)
     assert cast["shop"].connect("c", "10.96.0.3", 80) == ("10.96.0.3", 80)
+    cast["stranger"].accept("a", "v4")
     cast["shop"].close("c")
+    cast["stranger"].close("a")
+    stage.mesh.events()
     stage.mesh.tenant(1, defaults=DEFAULTS & ~TO_OTHER)
     assert cast["shop"].connect("c", "10.96.0.3", 80) == "EPERM"
     assert stage.why() == [WHY["DENY_TO_OTHER"]]
@@ -249,7 +252,7 @@ def test_open_connection_after_a_change(stage, cast):
     stage.mesh.tenant(1, deny("service=12"))
     cast["shop"].send("c", b"two")
     assert cast["orders"].recv("a", DROPPED) == "TIMEOUT"
-    assert stage.why(src=[1, SHOP]) == [WHY["DENY_RULE"]]
+    assert stage.why(src=[1, SHOP], dst=[1, ORDERS]) == [WHY["DENY_RULE"]]
     stage.mesh.tenant(1)
     assert cast["orders"].recv("a") == b"two"
     cast["shop"].close("c")
