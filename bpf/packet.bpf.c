@@ -380,6 +380,7 @@ TG_INLINE bool tg_source_allowed(const struct tg_socket *state, const struct tg_
 TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_socket *state)
 {
 	bool udp = packet->tuple.proto == TG_IPPROTO_UDP;
+	struct tg_place *host;
 	struct tg_tuple back;
 	struct tg_flow *flow;
 
@@ -395,6 +396,14 @@ TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_soc
 		if (bpf_ktime_get_ns() - flow->time_ns > TG_FLOW_RENEW_NS)
 			flow->time_ns = bpf_ktime_get_ns();
 		return;
+	}
+
+	/* Where the address says the same, nothing need be written for a connection;
+	 * a datagram's tuple is what an answer is known by. */
+	if (!udp && !flow) {
+		host = bpf_map_lookup_elem(&tg_hosts, &packet->tuple.src);
+		if (host && tg_who_equal(&host->who, &state->self))
+			return;
 	}
 
 	if (udp) {

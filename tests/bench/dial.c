@@ -96,6 +96,26 @@ exchange(int from, int to, size_t size, int back)
 }
 
 
+/* With CALLER_CGROUP in the environment only the caller's sockets are of it: the
+ * listener's cgroup is that in which it was made. */
+static void
+move(void)
+{
+    FILE        *procs;
+    const char  *path;
+
+    path = getenv("CALLER_CGROUP");
+    if (path == NULL) {
+        return;
+    }
+
+    procs = fopen(path, "w");
+    if (procs == NULL || fprintf(procs, "%d", (int) getpid()) < 0 || fclose(procs) != 0) {
+        err(1, "%s", path);
+    }
+}
+
+
 int
 main(int argc, char **argv)
 {
@@ -122,6 +142,7 @@ main(int argc, char **argv)
         err(1, "listen");
     }
 
+    move();
     fd = dial(&to, &in_connect);
     peer = accept(listener, NULL, NULL);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));

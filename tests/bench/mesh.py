@@ -62,8 +62,11 @@ chain output {{ type nat hook output priority -100; ip daddr . meta l4proto . th
 
 
 class Target:
-    def __init__(self, name, cgroup, netns, address):
+    """Both ends are in the cgroup, or the caller alone moves to another."""
+
+    def __init__(self, name, cgroup, netns, address, caller=None):
         self.name, self.cgroup, self.netns, self.address = name, cgroup, netns, address
+        self.env = {**os.environ, "CALLER_CGROUP": f"{caller.path}/cgroup.procs"} if caller else None
         self.results = {}
 
     def dial(self, dial, mode, count):
@@ -74,7 +77,7 @@ class Target:
             self.cgroup.enter()
             self.netns.enter()
 
-        out = subprocess.run([dial, mode, address, str(port), ENDPOINT, "8080", str(count)], preexec_fn=enter,
+        out = subprocess.run([dial, mode, address, str(port), ENDPOINT, "8080", str(count)], preexec_fn=enter, env=self.env,
                              check=True, capture_output=True, text=True, timeout=120).stdout
         self.results.setdefault(mode, []).append([float(word) for word in out.split()])
 
@@ -91,7 +94,7 @@ class Bench:
 
     def __init__(self):
         self.node, self.mesh = load("node"), load("mesh")
-        self.made, self.meshes, self.targets = [], [], []
+        self.made, self.meshes, self.targets, self.callers = [], [], [], []
 
     def namespace(self, suffix):
         netns = self.node.Netns(f"{NAME}-{suffix}", [ENDPOINT])
@@ -107,11 +110,13 @@ class Bench:
         mesh.say("begin")
         mesh.tenant(1)
         mesh.workload(cgroup, 1, 11, ENDPOINT)
+        mesh.address(ENDPOINT, 1, 11)
         mesh.say("bulk", size, size * 10, 1)
         mesh.service(1, 11, VIRTUAL, 81, (ENDPOINT, 8080))
         mesh.say("commit")
         mesh.say("attach", cgroup.path)
         self.targets.append(Target(f"tiergate, {size} services", cgroup, self.plain, (VIRTUAL, 81)))
+        self.callers.append(Target(f"tiergate, {size}, caller's end", self.outside, self.plain, (VIRTUAL, 81), cgroup))
 
     def add_dnat(self, tool, command, rules, size):
         netns = self.namespace(f"{tool}{size}")
@@ -129,6 +134,7 @@ class Bench:
         self.targets.append(Target("no mesh", self.outside, self.plain, (ENDPOINT, 8080)))
         for size in SIZES:
             self.add_mesh(size)
+        self.targets += self.callers
         for tool, command, rules in (("iptables", ["iptables-restore"], iptables_rules),
                                      ("nftables", ["nft", "-f", "-"], nftables_rules)):
             if not shutil.which(command[0]):
