@@ -18,7 +18,7 @@ FRONT = help deps check check-sanitize demo bench fuzz lint format clean
 GOALS = $(or $(MAKECMDGOALS),help)
 
 .PHONY: help all build tests $(FRONT) check-unit check-sql check-fuzz \
-        check-bpf check-integration check-tree fuzz-targets install FORCE
+        check-bpf mesh-tools check-integration check-tree fuzz-targets install FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
@@ -187,6 +187,8 @@ check-integration: build
 	@$(TEST_ENV) TIERGATE_NGINX=$(TEST_NGINX) \
 	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/integration $(PYTEST_ARGS)
 
+mesh-tools: $(MESHCTL) ;
+
 check-bpf: $(MESHCTL)
 	@$(TEST_ENV) TIERGATE_MESH='$(if $(filter yes,$(MESH)),yes,$(MESH_MISSING))' \
 	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/bpf $(PYTEST_ARGS)
@@ -222,7 +224,7 @@ demo:
 
 bench:
 	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run,check,bench --deps-only
-	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
+	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build mesh-tools
 	@BUILD=$(abspath $(BUILD)) NGINX=$(BUILT_FOR) tests/bench/run
 
 FUZZ_TIME ?= 60

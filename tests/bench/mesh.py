@@ -16,6 +16,7 @@ CONNECTS, REQUESTS, BLOCKS = 2_000, 5_000, 1_000     # of one turn
 TURNS = 8       # a round: short ones, for what else the machine does comes and goes
 NAME = f"tiergate-bench-{os.getpid()}"
 ENDPOINT, VIRTUAL = "10.77.0.1", "10.96.200.1"
+os.environ.setdefault("TIERGATE_BUILD", os.environ.get("BUILD", "build"))
 BPF_TESTS = pathlib.Path(__file__).resolve().parents[1] / "bpf"
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from support.mesh import ACCEPT, CLOSE, CONNECT, DENY, FAILED, HOST, HOST_SOURCE, WHY
 
-CALLS = int(os.environ.get("TIERGATE_FLOWS", "400"))      # of each caller
+BATCH = 400
+CALLS = int(os.environ.get("TIERGATE_FLOWS", "400"))      # of each of three callers
 SHARED = "10.77.0.9"
 SERVERS = {"orders": (1, 11), "stock": (2, 21), "books": (3, 31)}
 CALLERS = {"shop": (1, 12), "till": (2, 22), "desk": (3, 32)}
@@ -36,14 +37,20 @@ def cast(stage):
 def test_no_misattribution(stage, cast):
     services = list(SERVERS.values())
     targets = [(f"10.96.0.{1 + i}", 80) for i in range(3)] + [(SHARED, 8000 + i) for i in range(3)]
-    for seed, name in enumerate(CALLERS):
-        cast[name].begin("random_calls", targets, CALLS, seed, range(10_000 * (1 + seed), 10_000 * (2 + seed)))
-    records, calls = [], {}
-    for name in CALLERS:
-        calls[name] = cast[name].result()
-        assert isinstance(calls[name], list), calls[name]
-        records += stage.mesh.events()
-    records += stage.mesh.events(50)
+    for batch in range(0, CALLS, BATCH):
+        for i, name in enumerate(CALLERS):
+            first = 10_000 * (1 + i) + batch % 9_000
+            cast[name].begin("random_calls", targets, BATCH, batch + i, range(first, first + BATCH))
+        records, calls = [], {}
+        for name in CALLERS:
+            calls[name] = cast[name].result()
+            assert isinstance(calls[name], list), calls[name]
+            records += stage.mesh.events()
+        check(records + stage.mesh.events(20), calls, services)
+
+
+def check(records, calls, services):
+    """What was recorded of these calls is what was done."""
     assert not any(e["lost"] for e in records)
 
     # Who called is known by the port.

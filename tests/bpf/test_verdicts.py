@@ -26,6 +26,7 @@ def cast(stage, namespaces):
     actors["orders"].listen("v4", V4["orders"], 8080)
     actors["orders"].listen("v6", V6["orders"], 8080)
     actors["orders"].udp("udp", V4["orders"], 8053)
+    actors["orders"].udp("udp6", V6["orders"], 8053)
     actors["stranger"].listen("v4", V4["stranger"], 8080)
     actors["outside"].listen("out", NODE, 9000)
     stage.start(rate=100000, burst=100000)
@@ -39,6 +40,7 @@ def cast(stage, namespaces):
     mesh.service(1, ORDERS, VIRTUAL["v4"], 80, (V4["orders"], 8080))
     mesh.service(1, ORDERS, VIRTUAL["v6"], 80, (V6["orders"], 8080))
     mesh.service(1, ORDERS, VIRTUAL["v4"], 53, (V4["orders"], 8053), proto=UDP)
+    mesh.service(1, ORDERS, VIRTUAL["v6"], 53, (V6["orders"], 8053), proto=UDP)
     mesh.service(1, ORDERS, EMPTY, 80)
     mesh.service(2, STRANGER, "10.96.0.3", 80, (V4["stranger"], 8080))
     stage.attach()
@@ -215,27 +217,29 @@ def test_tenant_that_is_not_known_here(stage, cast):
 
 @pytest.mark.parametrize("policies, reason", [([], None), ([deny(proto=17, port=8053)], "DENY_RULE"),
                                               ([deny(proto=6)], None)])
-def test_datagrams(stage, cast, policies, reason):
+@pytest.mark.parametrize("family", VIRTUAL)
+def test_datagrams(stage, cast, policies, reason, family):
     """Without connect and with it; the answer comes from where it was asked."""
     stage.mesh.tenant(1, *policies)
     stage.mesh.events()
     shop, orders = cast["shop"], cast["orders"]
+    server = "udp6" if family == "v6" else "udp"
     for connected in (False, True):
-        shop.udp("u", V4["shop"])
+        shop.udp("u", {"v4": V4["shop"], "v6": V6["shop"], "mapped": f"::ffff:{V4['shop']}"}[family])
         if connected:
-            answer = shop.connect("u", VIRTUAL["v4"], 53, kind="udp")
+            answer = shop.connect("u", VIRTUAL[family], 53, kind="udp")
         else:
-            answer = shop.sendto("u", b"ask", VIRTUAL["v4"], 53)
+            answer = shop.sendto("u", b"ask", VIRTUAL[family], 53)
         if reason:
             assert answer == "EPERM"
             continue
         if connected:
-            assert answer == (VIRTUAL["v4"], 53)
+            assert answer == (VIRTUAL[family], 53)
             shop.send("u", b"ask")
-        data, peer = orders.recvfrom("udp")
+        data, peer = orders.recvfrom(server)
         assert data == b"ask"
-        orders.sendto("udp", b"answer", *peer)
-        assert shop.recvfrom("u") == (b"answer", (VIRTUAL["v4"], 53))
+        orders.sendto(server, b"answer", *peer)
+        assert shop.recvfrom("u") == (b"answer", (VIRTUAL[family], 53))
         shop.close("u")
     if reason:
         assert stage.why() == [WHY[reason]]
