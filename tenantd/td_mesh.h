@@ -117,6 +117,7 @@ int td_mesh_settle(td_mesh_t *mesh);
 int td_mesh_put_tenant(td_mesh_t *mesh, const td_mesh_tenant_t *tenant);
 int td_mesh_delete_tenant(td_mesh_t *mesh, uint32_t tenant);
 int td_mesh_put_service(td_mesh_t *mesh, const td_mesh_service_t *service);
+/* Its limit stays for other addresses of the service, until the next full state. */
 int td_mesh_delete_service(td_mesh_t *mesh, const struct tg_target *target);
 int td_mesh_put_workload(td_mesh_t *mesh, const td_mesh_workload_t *workload);
 int td_mesh_delete_workload(td_mesh_t *mesh, uint64_t cgroup);

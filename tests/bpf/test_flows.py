@@ -8,7 +8,7 @@ import pytest
 from support.mesh import ACCEPT, CLOSE, CONNECT, DENY, FAILED, HOST, HOST_SOURCE, WHY
 
 BATCH = 400
-CALLS = int(os.environ.get("TIERGATE_FLOWS", "400"))      # of each of three callers
+CALLS = int(os.environ.get("TIERGATE_FLOWS", "4000"))      # of each of three callers
 SHARED = "10.77.0.9"
 SERVERS = {"orders": (1, 11), "stock": (2, 21), "books": (3, 31)}
 CALLERS = {"shop": (1, 12), "till": (2, 22), "desk": (3, 32)}
