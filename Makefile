@@ -3,6 +3,7 @@
 # Wildcards find the sources: a new file needs no line here.
 #
 #   lib/*.c            → libtg.a         pure decisions
+#   bpf/*.bpf.c        → bpf/tg_mesh.skel.h, the programs of the mesh as a header
 #   tenantd/*.c        → libtd.a, bin/tenantd
 #   modules/*.c        → modules/ngx_http_tenant_module.so, by nginx's own build
 #   tests/unit/*.c     → tests/test_*
@@ -17,7 +18,7 @@ FRONT = help deps check check-sanitize demo bench fuzz lint format clean
 GOALS = $(or $(MAKECMDGOALS),help)
 
 .PHONY: help all build tests $(FRONT) check-unit check-sql check-fuzz \
-        check-integration check-tree fuzz-targets install FORCE
+        check-bpf mesh-tools check-integration check-tree fuzz-targets install FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
@@ -27,7 +28,7 @@ help:
 	@echo 'make check              install what is missing, build, run every test suite'
 	@echo
 	@echo 'make build              the daemon, the library and the nginx module'
-	@echo 'make check-SUITE        one of: tree unit sql fuzz integration'
+	@echo 'make check-SUITE        one of: tree unit sql fuzz integration bpf'
 	@echo 'make check-sanitize     unit tests and fuzz corpora under ASan and UBSan'
 	@echo 'make bench              measure against plain nginx and HAProxy, side by side'
 	@echo 'make fuzz               search with libFuzzer, FUZZ_TIME=60 seconds a target'
@@ -53,7 +54,7 @@ endif
 
 # Compilation.
 
-COMPILE = $(CC) $(STD) $(WARN) $(CFLAGS) $(SAN) -I$(BUILD) -Ilib -Itenantd $(INCLUDES)
+COMPILE = $(CC) $(STD) $(WARN) $(CFLAGS) $(SAN) -I$(BUILD) -Ilib -Itenantd -Ibpf -I$(BUILD)/bpf $(INCLUDES)
 LINK    = $(CC) $(STD) $(CFLAGS) $(SAN) $(LDFLAGS)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -61,7 +62,8 @@ objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIBTG = $(BUILD)/lib/libtg.a
 LIBTD = $(BUILD)/tenantd/libtd.a
 LIBTG_OBJS := $(call objects,$(wildcard lib/*.c))
-LIBTD_OBJS := $(call objects,$(filter-out tenantd/main.c,$(wildcard tenantd/*.c)))
+NO_MESH    := $(if $(filter yes,$(MESH)),,$(wildcard tenantd/td_mesh*.c))
+LIBTD_OBJS := $(call objects,$(filter-out tenantd/main.c $(NO_MESH),$(wildcard tenantd/*.c)))
 TENANTD    := $(patsubst tenantd/main.c,$(BUILD)/bin/tenantd,$(wildcard tenantd/main.c))
 MODULE     := $(if $(wildcard modules/*.c),$(BUILD)/modules/ngx_http_tenant_module.so)
 LIBS = $(LIBTD) $(LIBTG) $(LIBTD_LIBS) $(LIBTG_LIBS)
@@ -90,6 +92,28 @@ $(BUILD)/bin/tenantd: $(BUILD)/tenantd/main.o $(LIBTD) $(LIBTG)
 	@mkdir -p $(@D)
 	@echo '  LD      $@'
 	@$(LINK) -o $@ $< $(LIBS)
+
+# The programs of the mesh: each file by itself, linked into one object, and that
+# as a header.  Only bpf/tg_*.h and UAPI headers are seen.
+
+BPF_OBJS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bpf/*.bpf.c))
+SKELETON  = $(BUILD)/bpf/tg_mesh.skel.h
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo '  BPF     $<'
+	@$(CLANG) $(BPF_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/bpf/tg_mesh.o: $(BPF_OBJS)
+	@$(BPFTOOL) gen object $@ $^
+
+$(SKELETON): $(BUILD)/bpf/tg_mesh.o
+	@echo '  SKEL    $@'
+	@$(BPFTOOL) gen skeleton $< name tg_mesh > $@
+
+$(BUILD)/tenantd/td_mesh.o $(BUILD)/tenantd/td_mesh_service.o \
+$(BUILD)/tenantd/td_mesh_link.o: $(SKELETON)
+
 
 # The names of all sources, rewritten when one comes or goes.
 $(BUILD)/sources: FORCE
@@ -121,15 +145,18 @@ $(NGINX_TREE).files: FORCE | $(BUILD)/config.mk
 
 # Tests.  Each suite is a goal; tests/tools/check runs them all and sums up.
 
-UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/unit/test_*.c)))
+UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out \
+            $(if $(filter yes,$(MESH)),,tests/unit/test_td_mesh%),$(wildcard tests/unit/test_*.c))))
 REPLAY := $(patsubst fuzz_%.c,$(BUILD)/tests/replay_%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
+MESHCTL := $(if $(filter yes,$(MESH)),$(BUILD)/tests/meshctl)
+
 TEST_ENV = TIERGATE_BUILD=$(abspath $(BUILD)) PG_BINDIR=$(PG_BINDIR)
 TEST_NGINX = $(if $(filter yes,$(SANITIZERS)),$(abspath $(BUILD))/bin/nginx,$(NGINX))
 
-tests: $(UNIT) $(REPLAY) ;
+tests: $(UNIT) $(REPLAY) $(MESHCTL) ;
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_SHARED) $(LIBTD) $(LIBTG)
 	@echo '  LD      $@'
@@ -142,6 +169,10 @@ $(BUILD)/tests/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay
 $(BUILD)/tests/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIBTD) $(LIBTG)
 	@echo '  LD      $@'
 	@$(LINK) -fsanitize=fuzzer -o $@ $< $(LIBS)
+
+$(BUILD)/tests/meshctl: $(BUILD)/tests/bpf/meshctl.o $(LIBTD) $(LIBTG)
+	@echo '  LD      $@'
+	@$(LINK) -o $@ $< $(LIBS)
 
 check-unit: $(UNIT)
 	@$(TEST_ENV) tests/tools/run-unit $(UNIT)
@@ -156,6 +187,12 @@ check-integration: build
 	@$(TEST_ENV) TIERGATE_NGINX=$(TEST_NGINX) \
 	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/integration $(PYTEST_ARGS)
 
+mesh-tools: $(MESHCTL) ;
+
+check-bpf: $(MESHCTL)
+	@$(TEST_ENV) TIERGATE_MESH='$(if $(filter yes,$(MESH)),yes,$(MESH_MISSING))' \
+	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/bpf $(PYTEST_ARGS)
+
 check-tree:
 	@tests/tools/check-tree
 
@@ -169,7 +206,7 @@ deps:
 	@./configure --builddir=$(BUILD) --install-deps=$(or $(DEPS),all) --deps-only
 
 check:
-	@./configure --builddir=$(BUILD) --install-deps=build,run,check --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run,check --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build tests
 	@tests/tools/check $(BUILD) $(SUITES)
 
@@ -181,13 +218,13 @@ check-sanitize:
 	@tests/tools/check $(BUILD)/asan $(SANITIZE_SUITES)
 
 demo:
-	@./configure --builddir=$(BUILD) --install-deps=build,run --deps-only
+	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
 	@BUILD=$(abspath $(BUILD)) NGINX=$(BUILT_FOR) examples/demo/run
 
 bench:
-	@./configure --builddir=$(BUILD) --install-deps=build,run,check,bench --deps-only
-	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build
+	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run,check,bench --deps-only
+	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build mesh-tools
 	@BUILD=$(abspath $(BUILD)) NGINX=$(BUILT_FOR) tests/bench/run
 
 FUZZ_TIME ?= 60
@@ -219,4 +256,4 @@ install: build
 	@packaging/install $(BUILD) '$(DESTDIR)'
 
 
--include $(wildcard $(foreach dir,lib tenantd tests/unit tests/fuzz,$(BUILD)/$(dir)/*.d))
+-include $(wildcard $(foreach dir,lib tenantd bpf tests/unit tests/fuzz tests/bpf,$(BUILD)/$(dir)/*.d))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Scratch cgroups and network namespaces: made by the run, found again by its
+name, gone after it."""
+
+import ctypes
+import errno
+import os
+import pathlib
+import subprocess
+import time
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+
+
+def cgroup_root():
+    """Where cgroup2 is mounted, or None."""
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, kind = line.partition(" - ")
+        if kind.startswith("cgroup2 "):
+            return pathlib.Path(fields.split()[4])
+    return None
+
+
+def until(check, what, seconds=10):
+    """Waits for a true answer, which it returns."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.005)
+
+
+class Cgroup:
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.path.mkdir()
+
+    def child(self, name):
+        return Cgroup(self.path / name)
+
+    def enter(self):
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+    def remove(self):
+        """It and all below, once their processes have gone."""
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            if path.is_dir():
+                self._rmdir(path)
+        self._rmdir(self.path)
+
+    @staticmethod
+    def _rmdir(path):
+        def gone():
+            try:
+                os.rmdir(path)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    return False
+                if error.errno != errno.ENOENT:
+                    raise
+            return True
+        until(gone, f"{path} to be empty")
+
+
+def ip(*words, netns=None, check=True):
+    prefix = ["ip", "-n", netns] if netns else ["ip"]
+    return subprocess.run([*prefix, *words], check=check, capture_output=True, text=True)
+
+
+class Netns:
+    """With loopback up, and addresses of its own on it."""
+
+    def __init__(self, name, addresses=()):
+        self.name = name
+        ip("netns", "add", name)
+        ip("link", "set", "lo", "up", netns=name)
+        for address in addresses:
+            self.add(address)
+
+    def add(self, address, device="lo"):
+        bits = 128 if ":" in address else 32
+        extra = ["nodad"] if ":" in address else []
+        ip("addr", "add", f"{address}/{bits}", "dev", device, *extra, netns=self.name)
+
+    def enter(self):
+        with open(f"/run/netns/{self.name}", "rb") as f:
+            if LIBC.setns(f.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def remove(self):
+        ip("netns", "del", self.name, check=False)
+
+
+def wire(one, other, address_one, address_other):
+    """A cable between two namespaces; each end is reached by a route to the other's addresses."""
+    ip("link", "add", "wire0", "netns", one.name, "type", "veth", "peer", "name", "wire0",
+       "netns", other.name)
+    for here, there, mine, theirs in ((one, other, address_one, address_other),
+                                      (other, one, address_other, address_one)):
+        ip("addr", "add", mine, "peer", theirs, "dev", "wire0", netns=here.name)
+        ip("link", "set", "wire0", "up", netns=here.name)
