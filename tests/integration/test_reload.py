@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Reload and binary upgrade of nginx under load: not one request fails."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -199,6 +200,16 @@ def counted_on_disk(gateway, tenant):
     return int(words[-1][0][1], 16) & ((1 << 40) - 1) if words else 0
 
 
+def counts_are_held(gateway):
+    """Whether a master has the file."""
+    with open(f"{gateway.snapshot}.counts.lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
 def test_calendar_counts_survive_the_upgrade(platform, gateway):
     """A new binary has new shared memory.  What the old one has counted by then comes
     along with the file, and what it counts while both serve, when it gives the file up:
@@ -218,7 +229,10 @@ def test_calendar_counts_survive_the_upgrade(platform, gateway):
         assert [tenant.get().status for _ in range(20)] == [200] * 20      # by one or the other
         os.kill(old, signal.SIGQUIT)
         process.reap(old, 30)
-        platform.wait()
+        # the new one takes the file within a second, with what the old one has written to it; then
+        # its leader comes to the next change
+        until(lambda: counts_are_held(gateway), "the new master to have the file")
+        tenant.put("routes", "later", route("later", path=f"/later/{i}"))
         until(lambda: counted_on_disk(gateway, tenant) == done + 26,
               lambda: f"{done + 26} counts on disk, not {counted_on_disk(gateway, tenant)}")
     assert [tenant.get().status for _ in range(12)].count(200) == 60 - 52
