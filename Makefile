@@ -62,7 +62,7 @@ objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIBTG = $(BUILD)/lib/libtg.a
 LIBTD = $(BUILD)/tenantd/libtd.a
 LIBTG_OBJS := $(call objects,$(wildcard lib/*.c))
-NO_MESH    := $(if $(filter yes,$(MESH)),,$(wildcard tenantd/td_mesh*.c))
+NO_MESH    := $(if $(filter yes,$(MESH)),,$(wildcard tenantd/td_mesh*.c tenantd/td_agent*.c))
 LIBTD_OBJS := $(call objects,$(filter-out tenantd/main.c $(NO_MESH),$(wildcard tenantd/*.c)))
 TENANTD    := $(patsubst tenantd/main.c,$(BUILD)/bin/tenantd,$(wildcard tenantd/main.c))
 MODULE     := $(if $(wildcard modules/*.c),$(BUILD)/modules/ngx_http_tenant_module.so)
@@ -146,7 +146,7 @@ $(NGINX_TREE).files: FORCE | $(BUILD)/config.mk
 # Tests.  Each suite is a goal; tests/tools/check runs them all and sums up.
 
 UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out \
-            $(if $(filter yes,$(MESH)),,tests/unit/test_td_mesh%),$(wildcard tests/unit/test_*.c))))
+            $(if $(filter yes,$(MESH)),,tests/unit/test_td_mesh% tests/unit/test_td_agent%),$(wildcard tests/unit/test_*.c))))
 REPLAY := $(patsubst fuzz_%.c,$(BUILD)/tests/replay_%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))

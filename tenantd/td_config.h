@@ -125,6 +125,37 @@ typedef struct {
     } provisioner;
 
     struct {
+        char      *node;                /* "": the host's name */
+        char      *tenantd;             /* unix:PATH or https://HOST:PORT */
+        char      *ca;                  /* "": the system's */
+        char      *certificate;         /* "": none is shown */
+        char      *key;
+        char      *token_file;          /* "": no token */
+        char      *cgroup;              /* "": the cgroup2 mount */
+        char      *workload_cgroup;
+        char      *pins;
+        char      *socket;              /* "": no tenantd exec */
+        long       socket_mode;
+        char      *exec_group;          /* "": root alone */
+        char      *state;
+        char      *metrics;             /* "": none */
+        long       pairs;
+        long       unknown;             /* enum tg_unknown */
+        long       event_rate;
+        long       event_burst;
+        long       services;            /* sizes of maps */
+        long       endpoints;
+        long       workloads;
+        long       tenants;
+        long       rules;
+        long       flows;
+        long       ring;
+        int        uplink;
+        long       uplink_queue;
+        long       checks;
+    } agent;
+
+    struct {
         long       level;
         int        access;
     } log;

@@ -28,6 +28,8 @@ static const char *td_parse_cidrs(const char *value, void *field);
 static const char *td_parse_networks(const char *value, void *field);
 static const char *td_parse_ports(const char *value, void *field);
 static const char *td_parse_driver(const char *value, void *field);
+static const char *td_parse_source(const char *value, void *field);
+static const char *td_parse_unknown(const char *value, void *field);
 static void td_clear_string(void *field);
 static void td_clear_list(void *field);
 static void td_clear_cidrs(void *field);
@@ -45,6 +47,10 @@ static const td_option_type_t  td_type_networks = {
 };
 static const td_option_type_t  td_type_ports = { td_parse_ports, NULL, 0 };
 static const td_option_type_t  td_type_driver = { td_parse_driver, NULL, 0 };
+static const td_option_type_t  td_type_source = {
+    td_parse_source, td_clear_string, 0
+};
+static const td_option_type_t  td_type_unknown = { td_parse_unknown, NULL, 0 };
 static const td_option_type_t  td_type_bool = { td_parse_bool, NULL, 0 };
 static const td_option_type_t  td_type_count = { td_parse_count, NULL, 0 };
 static const td_option_type_t  td_type_size = { td_parse_size, NULL, 0 };
@@ -185,6 +191,55 @@ const td_option_t  td_options[] = {
           "cgroup of the instances below the cgroup2 mount; empty: none"),
     FIXED(provisioner, poll, "2s", time,
           "how often the registry is looked at without a notification"),
+
+    FIXED(agent, node, "", string,
+          "this machine's name in the registry; empty: the host's name"),
+    FIXED(agent, tenantd, "unix:/run/tiergate/tenantd.sock", source,
+          "where the registry is: unix:PATH or https://HOST:PORT"),
+    FIXED(agent, ca, "", string,
+          "CA that tenantd's certificate must come from, PEM; empty: the "
+          "system's"),
+    FIXED(agent, certificate, "", string,
+          "certificate that the agent shows, PEM; empty: none"),
+    FIXED(agent, key, "", string, "its private key, PEM"),
+    FIXED(agent, token_file, "", string,
+          "file with the agent's token; empty: none is sent"),
+    FIXED(agent, cgroup, "", string,
+          "cgroup that the mesh is attached to; empty: the cgroup2 mount"),
+    FIXED(agent, workload_cgroup, "tiergate.mesh", string,
+          "cgroup of workloads of tenantd exec, below the cgroup2 mount"),
+    FIXED(agent, pins, "/sys/fs/bpf/tiergate", string,
+          "where maps and links are pinned, below a bpf file system"),
+    FIXED(agent, socket, "/run/tiergate/agent.sock", string,
+          "unix socket for tenantd exec; empty: none"),
+    FIXED(agent, socket_mode, "0660", mode, "its permissions"),
+    FIXED(agent, exec_group, "", string,
+          "group that may use tenantd exec beside root; empty: none"),
+    FIXED(agent, state, "/var/lib/tiergate/agent", string,
+          "directory of the snapshot and the list of workloads of exec"),
+    FIXED(agent, metrics, "", string,
+          "host:port or unix:PATH of the metrics; empty: none"),
+    FIXED(agent, pairs, "4096", count,
+          "pairs of services with metrics of their own"),
+    FIXED(agent, unknown, "host", unknown,
+          "calls of processes that are no workload: host, outside or deny"),
+    FIXED(agent, event_rate, "1000", count,
+          "records a second of one tenant"),
+    FIXED(agent, event_burst, "512", count, "and at once"),
+    FIXED(agent, services, "32768", count,
+          "room for addresses of services; of pinned maps it stays"),
+    FIXED(agent, endpoints, "131072", count,
+          "room for endpoints, and for addresses of workloads"),
+    FIXED(agent, workloads, "16384", count, "room for workloads of this node"),
+    FIXED(agent, tenants, "16384", count, "room for tenants"),
+    FIXED(agent, rules, "131072", count, "room for rules"),
+    FIXED(agent, flows, "65536", count, "room for flows of this node"),
+    FIXED(agent, ring, "4m", size,
+          "room for records the agent has not read; a power of two"),
+    FIXED(agent, uplink, "yes", bool, "send records to the registry"),
+    FIXED(agent, uplink_queue, "65536", count,
+          "records that may wait for the registry"),
+    FIXED(agent, checks, "256", count, "health checks at once"),
 
     LIVE(log, level, "notice", level,
           "alert, crit, error, warn, notice, info or debug"),
@@ -464,6 +519,36 @@ td_parse_driver(const char *value, void *field)
     }
 
     return NULL;
+}
+
+
+static const char *
+td_parse_source(const char *value, void *field)
+{
+    if (strncmp(value, "unix:/", 6) != 0 && strncmp(value, "https://", 8) != 0) {
+        return "must be unix:PATH or https://HOST:PORT";
+    }
+
+    return td_parse_string(value, field);
+}
+
+
+/* As enum tg_unknown counts them. */
+static const char *
+td_parse_unknown(const char *value, void *field)
+{
+    long                       i;
+    long                      *unknown = field;
+    static const char *const   words[] = { "host", "outside", "deny" };
+
+    for (i = 0; i < 3; i++) {
+        if (strcmp(value, words[i]) == 0) {
+            *unknown = i;
+            return NULL;
+        }
+    }
+
+    return "must be host, outside or deny";
 }
 
 
