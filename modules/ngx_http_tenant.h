@@ -261,6 +261,8 @@ ngx_int_t ngx_http_tenant_balancer_choose(ngx_http_request_t *r,
 void ngx_http_tenant_balancer_forget(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx);
 ngx_int_t ngx_http_tenant_balancer_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_tenant_balancer_source_add(ngx_conf_t *cf);
+ngx_int_t ngx_http_tenant_balancer_source_init(ngx_conf_t *cf);
 
 /* Once, before the first request. */
 void ngx_http_tenant_init_identity(void);

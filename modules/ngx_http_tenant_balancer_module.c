@@ -92,7 +92,7 @@ static ngx_command_t  ngx_http_tenant_balancer_commands[] = {
 
 static ngx_http_module_t  ngx_http_tenant_balancer_module_ctx = {
     ngx_http_tenant_balancer_add_variables, /* preconfiguration */
-    NULL,                                  /* postconfiguration */
+    ngx_http_tenant_balancer_source_init,  /* postconfiguration */
 
     ngx_http_tenant_balancer_create_main_conf, /* create main configuration */
     NULL,                                  /* init main configuration */

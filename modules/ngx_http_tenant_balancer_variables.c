@@ -201,5 +201,5 @@ ngx_http_tenant_balancer_add_variables(ngx_conf_t *cf)
         var->data = v->data;
     }
 
-    return NGX_OK;
+    return ngx_http_tenant_balancer_source_add(cf);
 }

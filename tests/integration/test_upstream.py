@@ -60,6 +60,21 @@ async def _close_all(endpoint):
         writer.transport.abort()
 
 
+def test_the_log_says_from_where_the_endpoint_was_called(onboard):
+    """Of new connections and of kept ones, whoever opened them; "-" where nobody answered."""
+    tenant = onboard()
+    mark = len(tenant.gateway.access_log())
+    sources = [tenant.get(f"/from/{i}").json()["source"] for i in range(4)]
+    assert tenant.get("/nobody", {"X-Do": "close"}).status == 502
+
+    def logged(path):
+        return next((line.split("source=")[1].split()[0] for line in
+                     tenant.gateway.access_log()[mark:].splitlines() if f" {path} " in line), None)
+    until(lambda: logged("/nobody"), "the access log")
+    assert [logged(f"/from/{i}") for i in range(4)] == sources
+    assert logged("/nobody") == "-"
+
+
 def test_endpoint_over_ipv6(platform, onboard):
     import socket
     try:

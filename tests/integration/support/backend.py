@@ -131,6 +131,7 @@ class Endpoint:
             "method": seen.method, "target": seen.target, "headers": seen.headers,
             "body": seen.body.decode("latin-1"), "port": seen.port,
             "connection": seen.connection, "version": version.decode(),
+            "source": "%s:%d" % writer.get_extra_info("peername")[:2],
         }).encode()
         if "size" in do:
             body = b"x" * int(do["size"])

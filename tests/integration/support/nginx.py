@@ -64,7 +64,8 @@ http {{
 LOG = """\
 log_format tests '$status tenant=$tenant_name route=$tenant_route '
                      'consumer=$tenant_consumer auth=$tenant_auth_method '
-                     'refusal=$tenant_refusal uri="$request"';
+                     'refusal=$tenant_refusal source=$tenant_upstream_source '
+                     'uri="$request"';
     access_log @PATH@/access.log tests;"""
 
 DEFAULTS = {
