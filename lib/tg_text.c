@@ -259,6 +259,33 @@ tg_text_json(tg_text_t *text, const char *s, size_t len)
 
 
 void
+tg_text_plain(tg_text_t *text, const char *s, size_t len)
+{
+    size_t         n;
+    const char    *end;
+    unsigned char  c;
+
+    for (end = s + len; s < end; s += n) {
+        n = tg_utf8_len(s, (size_t) (end - s));
+        c = (unsigned char) *s;
+
+        if (n == 0) {
+            tg_text_str(text, "\xef\xbf\xbd");
+            n = 1;
+
+        } else if (c < 0x20 || c == 0x7f
+                   || (c == 0xc2 && (unsigned char) s[1] < 0xa0))
+        {
+            tg_text_str(text, " ");
+
+        } else {
+            tg_text_add(text, s, n);
+        }
+    }
+}
+
+
+void
 tg_text_label(tg_text_t *text, const char *s, size_t len)
 {
     tg_text_escaped(text, s, len, tg_text_escape_label);

@@ -39,6 +39,12 @@ void tg_text_printf(tg_text_t *text, const char *fmt, ...)
  */
 void tg_text_json(tg_text_t *text, const char *s, size_t len);
 
+/*
+ * A text to be stored and shown: what is not UTF-8 becomes U+FFFD, and a control
+ * character (C1 and DEL included) a space.
+ */
+void tg_text_plain(tg_text_t *text, const char *s, size_t len);
+
 /* The value of a Prometheus label, without its quotes: \, " and newline are
  * escaped, what is not UTF-8 becomes U+FFFD. */
 void tg_text_label(tg_text_t *text, const char *s, size_t len);

@@ -202,7 +202,8 @@ td_instance_gist(const char *line)
 
 
 void
-td_instance_output(td_instance_t *i, const char *file, char *text, size_t size)
+td_instance_output(td_instance_t *i, const char *file, long most,
+    const char *with, char *text, size_t size)
 {
     char        *output, *line, *save;
     size_t       len;
@@ -210,17 +211,20 @@ td_instance_output(td_instance_t *i, const char *file, char *text, size_t size)
 
     len = 0;
     text[0] = '\0';
-    output = td_prefix_read(i->path, file, TD_INSTANCE_OUTPUT);
+    output = td_prefix_read(i->path, file,
+                            most > 0 && most < TD_INSTANCE_OUTPUT
+                            ? (size_t) most : TD_INSTANCE_OUTPUT);
 
     for (line = output != NULL ? strtok_r(output, "\n", &save) : NULL;
          line != NULL;
          line = strtok_r(NULL, "\n", &save))
     {
-        gist = td_instance_gist(line);
+        gist = with == NULL || strstr(line, with) != NULL
+               ? td_instance_gist(line) : NULL;
 
         if (gist != NULL && len < size) {
             len += (size_t) snprintf(text + len, size - len, "%s%s",
-                                     len > 0 ? "\n" : "", gist);
+                                     len > 0 ? "; " : "", gist);
         }
     }
 
@@ -318,6 +322,13 @@ td_instance_on_timer(evutil_socket_t fd, short what, void *data)
     (void) what;
 
     switch (i->state) {
+
+    case TD_STATE_NEW:
+        /* the registry does not say what is wanted: what was, then */
+        if (i->lock >= 0) {
+            td_instance_begin(i);
+        }
+        break;
 
     case TD_STATE_LEASED:
         td_instance_go(i, TD_STATE_NEW, "perhaps the other tenantd is gone");
@@ -557,6 +568,7 @@ td_instance_want(td_instance_t *i, td_work_t *work)
     work->spec = NULL;
 
     if (!known && i->state == TD_STATE_READY) {
+        td_instance_judge(i);
         td_instance_tell(i, i->served, 0, "Ready", TD_INSTANCE_SERVES);
     }
 

@@ -15,7 +15,9 @@
 #include "td_sql.h"
 
 
-#define TD_INSTANCE_PORTS  16       /* taken ones before it is a failure */
+#define TD_INSTANCE_PORTS     16    /* taken ones before it is a failure */
+#define TD_INSTANCE_REGISTRY  2000  /* ms in which the registry may say what is
+                                     * wanted, before what was is started */
 
 
 /* Whether the job's outcome is an answer; without, td_instance_retry() asks anew. */
@@ -63,9 +65,18 @@ td_instance_token_done(td_job_t *job, td_job_outcome_e outcome,
     tg_error_t      err;
     td_instance_t  *i = job->data;
 
+    /* what it has must do while nobody can give it another */
+    if (outcome != TD_JOB_OK && i->doubt && td_prefix_has(i->path, "token")) {
+        i->doubt = 0;
+        td_instance_begin(i);
+        return;
+    }
+
     if (!td_instance_answered(i, outcome, error)) {
         return;
     }
+
+    i->doubt = 0;
 
     if (td_prefix_rename(i->path, "token.next", "token", &err) != 0) {
         td_instance_fail(i, "PrefixUnwritable", "%s", err.message);
@@ -132,7 +143,7 @@ td_instance_want_port(td_instance_t *i)
 /* Whether somebody else listens at the instance's port: nginx would take two and a
  * half seconds to say so. */
 static int
-td_instance_port_taken(td_instance_t *i)
+td_instance_port_taken(td_instance_t *i, int port)
 {
     int                  fd, taken, on;
     socklen_t            len;
@@ -148,12 +159,12 @@ td_instance_port_taken(td_instance_t *i)
 
     if (inet_pton(AF_INET, address, &u.in.sin_addr) == 1) {
         u.in.sin_family = AF_INET;
-        u.in.sin_port = htons((uint16_t) i->work.port);
+        u.in.sin_port = htons((uint16_t) port);
         len = sizeof(u.in);
 
     } else if (inet_pton(AF_INET6, address, &u.in6.sin6_addr) == 1) {
         u.in6.sin6_family = AF_INET6;
-        u.in6.sin6_port = htons((uint16_t) i->work.port);
+        u.in6.sin6_port = htons((uint16_t) port);
         len = sizeof(u.in6);
 
     } else {
@@ -173,30 +184,6 @@ td_instance_port_taken(td_instance_t *i)
     close(fd);
 
     return taken;
-}
-
-
-int
-td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
-    const char **reason)
-{
-    int        rc;
-    tg_text_t  text;
-
-    tg_text_init(&text);
-    *reason = "ConfigInvalid";
-    rc = td_gateway_render(&text, td_instance_config(i), i->host->template,
-                           i->host->user, i->host->group, i->path, &i->work,
-                           err);
-
-    if (rc == 0) {
-        *reason = "PrefixUnwritable";
-        rc = td_prefix_write(i->path, file, text.data, text.len, 0640, err);
-    }
-
-    tg_text_free(&text);
-
-    return rc;
 }
 
 
@@ -275,13 +262,7 @@ td_instance_start(td_instance_t *i)
     tg_error_t   err;
     const char  *reason;
 
-    if ((i->work.spec != NULL || !td_prefix_has(i->path, "nginx.conf"))
-        && td_instance_write_conf(i, "nginx.conf", &err, &reason) != 0)
-    {
-        if (strcmp(reason, "ConfigInvalid") == 0) {
-            td_instance_condition(i, TD_CONDITION_CONFIG_ACCEPTED, 0, reason,
-                                  err.message);
-        }
+    if (td_instance_prepare(i, &err, &reason) != 0) {
         td_instance_fail(i, reason, "%s", err.message);
         return;
     }
@@ -301,15 +282,15 @@ td_instance_start(td_instance_t *i)
     }
 
     i->ports = 0;
-    i->record.generation = i->work.generation;
-    i->record.port = i->work.port;
+    i->fresh = 0;
+    i->record.ending = 0;
     i->record.restart = i->work.spec != NULL
                         ? td_gateway_restart(i->work.spec) : i->record.restart;
     i->record.since = td_instance_wall();
     td_instance_save(i);
 
     snprintf(message, sizeof(message), "nginx starts with generation %lld",
-             (long long) i->work.generation);
+             (long long) i->record.generation);
     td_instance_go(i, TD_STATE_STARTING, message);
     td_instance_condition(i, TD_CONDITION_READY, 0, "Starting", message);
     td_instance_tell(i, 0, 0, "Starting", message);
@@ -343,7 +324,7 @@ td_instance_begin(td_instance_t *i)
         i->strays = 0;
     }
 
-    if (!td_prefix_has(i->path, "token")) {
+    if (!td_prefix_has(i->path, "token") || (i->doubt && i->known)) {
         if (i->state != TD_STATE_TOKEN) {
             td_instance_go(i, TD_STATE_TOKEN, "a credential is asked for");
         }
@@ -352,7 +333,7 @@ td_instance_begin(td_instance_t *i)
         return;
     }
 
-    if (td_instance_port_taken(i)) {
+    if (td_instance_port_taken(i, i->known ? i->work.port : i->record.port)) {
         td_instance_want_port(i);
         return;
     }
@@ -387,6 +368,7 @@ td_instance_take_over(td_instance_t *i)
     if (i->process != NULL) {
         i->strays = 1;
         i->running = i->record.generation;
+        i->kept = i->record.generation == i->record.accepted;
         i->up_since = td_now();
         td_instance_go(i, TD_STATE_ADOPTED, "nginx is running already");
         i->deadline = td_now()
@@ -403,7 +385,12 @@ td_instance_take_over(td_instance_t *i)
     }
 
     if (!i->known) {
-        return;         /* td_instance_want() goes on */
+        /* td_instance_want() goes on, but it must not be waited for */
+        if (td_instance_has_accepted(i) && !i->record.ending) {
+            td_instance_arm(i, TD_INSTANCE_REGISTRY);
+        }
+
+        return;
     }
 
     wait = i->work.retry_at - td_instance_wall();
@@ -472,12 +459,45 @@ td_instance_describe(int status, char *text, size_t size)
 }
 
 
+/* The other one is tried: at once the accepted one, and what is wanted in turn with
+ * it if that does not start any more either. */
+static void
+td_instance_refused_start(td_instance_t *i, const char *message)
+{
+    td_instance_condition(i, TD_CONDITION_CONFIG_ACCEPTED, 0, "ConfigRefused",
+                          message);
+
+    if (i->kept) {
+        i->fresh = 1;
+        td_instance_fail(i, "ConfigRefused", "%s", message);
+        return;
+    }
+
+    i->refused = i->work.generation;
+    i->refusals++;
+    i->refused_retry = td_now() + td_instance_backoff(i, i->refusals);
+
+    if (!td_instance_has_accepted(i)
+        || i->record.accepted_port != i->work.port || i->attempts > 1)
+    {
+        td_instance_fail(i, "ConfigRefused", "%s", message);
+        return;
+    }
+
+    i->attempts++;
+    td_instance_go(i, TD_STATE_BACKOFF, message);
+    td_instance_condition(i, TD_CONDITION_READY, 0, "ConfigRefused", message);
+    td_instance_tell(i, 0, 1, "ConfigRefused", message);
+    td_instance_arm(i, 0);
+}
+
+
 void
 td_instance_stillborn(td_instance_t *i, int status)
 {
     char  message[900], ended[128], port[32];
 
-    td_instance_output(i, "logs/start.log", message, sizeof(message));
+    td_instance_output(i, "logs/start.log", 0, NULL, message, sizeof(message));
     td_instance_describe(status, ended, sizeof(ended));
     snprintf(port, sizeof(port), ":%d failed (98", i->work.port);
 
@@ -488,11 +508,11 @@ td_instance_stillborn(td_instance_t *i, int status)
 
     /* it says why, and ends by itself, when it is the configuration */
     if (WIFEXITED(status) && WEXITSTATUS(status) == 1 && message[0] != '\0') {
-        td_instance_condition(i, TD_CONDITION_CONFIG_ACCEPTED, 0,
-                              "ConfigRefused", message);
-        td_instance_fail(i, "ConfigRefused", "%s", message);
+        td_instance_refused_start(i, message);
         return;
     }
+
+    i->fresh = i->kept && i->refused != i->work.generation;
 
     td_instance_fail(i, "CannotStart", "%s%s%s", ended,
                      message[0] != '\0' ? ": " : "", message);

@@ -5,6 +5,7 @@
  *
  *   td_instance.c   its state, its timer, and what the owner wants of it
  *   td_launch.c     from nothing, or from what was left, to a running nginx
+ *   td_accept.c     which configuration nginx is given
  *   td_roll.c       while nginx runs: answers, changes, death
  *   td_retire.c     the end
  *
@@ -18,6 +19,8 @@
  *  4. The registry's answers may be late: a job's outcome counts only in the
  *     state that asked for it, and what was read before the port was changed does
  *     not change it back.
+ *  5. A configuration that nginx has refused never takes the place of one with
+ *     which it has answered: that one is kept, and started after a death.
  */
 
 #ifndef TD_LIFE_H
@@ -66,6 +69,10 @@ struct td_instance_s {
     int                  served;        /* the registry was told so */
 
     td_prefix_record_t   record;        /* of what runs, or ran last */
+    int                  kept;          /* it was started with the accepted one */
+    int                  fresh;         /* the next start is with what is wanted */
+    int                  doubt;         /* the token may be good no more */
+    long                 log_size;      /* of error.log before a reload */
     int64_t              running;       /* generation that answers; 0: none */
     int64_t              refused;       /* one that cannot be had; 0: none */
     int                  refusals;
@@ -101,9 +108,13 @@ void td_instance_ask(td_instance_t *i, int statement,
     void (*done)(td_job_t *job, td_job_outcome_e outcome,
         const PGresult *error));
 
-/* What nginx has said in a file, of late. */
-void td_instance_output(td_instance_t *i, const char *file, char *text,
-    size_t size);
+/*
+ * What nginx has said in a file, of late: on one line, without what differs from
+ * one attempt to the next.  most: bytes from its end that are looked at, 0: some.
+ * with: only lines that have this in them, or NULL.
+ */
+void td_instance_output(td_instance_t *i, const char *file, long most,
+    const char *with, char *text, size_t size);
 void td_instance_save(td_instance_t *i);
 void td_instance_options(td_instance_t *i, td_process_options_t *options);
 long long td_instance_wall(void);
@@ -119,15 +130,33 @@ void td_instance_begin(td_instance_t *i);
 /* It has ended without ever having answered. */
 void td_instance_stillborn(td_instance_t *i, int status);
 
-/* Writes a configuration; -1 with err and a condition's reason. */
-int td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
-    const char **reason);
-
 /* Sets the cgroup's limits; returns that of files. */
 long td_instance_apply_limits(td_instance_t *i);
 
 /* A wait status in words. */
 void td_instance_describe(int status, char *text, size_t size);
+
+/* td_accept.c */
+
+/* Writes a configuration; -1 with err and a condition's reason. */
+int td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
+    const char **reason);
+
+/* Puts into place what nginx is to be started with; -1 as above. */
+int td_instance_prepare(td_instance_t *i, tg_error_t *err,
+    const char **reason);
+
+/* nginx answers with nginx.conf: from now on it is the one to come back to. */
+void td_instance_accept(td_instance_t *i);
+
+/* nginx goes on with what it had before nginx.conf. */
+void td_instance_fall_back(td_instance_t *i);
+
+/* Whether nginx can be started without the registry. */
+int td_instance_has_accepted(const td_instance_t *i);
+
+/* Says that the configuration is accepted, if it is the one that is wanted. */
+void td_instance_judge(td_instance_t *i);
 
 /* td_roll.c */
 

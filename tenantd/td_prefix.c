@@ -269,6 +269,43 @@ td_prefix_rename(const char *path, const char *from, const char *to,
 
 
 int
+td_prefix_link(const char *path, const char *from, const char *to,
+    tg_error_t *err)
+{
+    int   rc;
+    char  old[PATH_MAX], name[PATH_MAX], fresh[PATH_MAX + 8];
+
+    td_prefix_join(old, path, from);
+    td_prefix_join(name, path, to);
+    snprintf(fresh, sizeof(fresh), "%s.tmp", name);
+    unlink(fresh);
+
+    if (link(old, fresh) != 0 || rename(fresh, name) != 0) {
+        rc = td_prefix_fail(err, "link", path, from);
+        unlink(fresh);
+        return rc;
+    }
+
+    /* rename() leaves both where they are names of one file already */
+    unlink(fresh);
+
+    return 0;
+}
+
+
+long
+td_prefix_size(const char *path, const char *file)
+{
+    char         name[PATH_MAX];
+    struct stat  st;
+
+    td_prefix_join(name, path, file);
+
+    return stat(name, &st) == 0 ? (long) st.st_size : 0;
+}
+
+
+int
 td_prefix_save(const char *path, const td_prefix_record_t *record,
     tg_error_t *err)
 {
@@ -277,10 +314,13 @@ td_prefix_save(const char *path, const td_prefix_record_t *record,
 
     n = snprintf(text, sizeof(text),
                  "{\"generation\":%lld,\"restart\":%lld,\"port\":%d,"
+                 "\"accepted\":%lld,\"accepted_port\":%d,\"ending\":%d,"
                  "\"pid\":%d,"
                  "\"started\":%llu,\"since\":%lld,\"restarts\":%d,"
                  "\"registry\":\"%s\"}\n", (long long) record->generation,
-                 (long long) record->restart, record->port, (int) record->pid, record->started,
+                 (long long) record->restart, record->port,
+                 (long long) record->accepted, record->accepted_port,
+                 record->ending, (int) record->pid, record->started,
                  record->since, record->restarts, record->registry);
 
     return td_prefix_write(path, "instance.json", text, (size_t) n, 0640, err);
@@ -293,7 +333,7 @@ td_prefix_load(const char *path, td_prefix_record_t *record)
     int          rc;
     char        *text;
     json_t      *root;
-    json_int_t   generation, restart, started, since;
+    json_int_t   generation, restart, accepted, started, since;
     const char  *registry;
 
     memset(record, 0, sizeof(td_prefix_record_t));
@@ -302,15 +342,20 @@ td_prefix_load(const char *path, td_prefix_record_t *record)
     root = text != NULL ? json_loads(text, 0, NULL) : NULL;
     free(text);
 
+    accepted = 0;       /* one that an older tenantd wrote has none */
     rc = root == NULL ? -1
-         : json_unpack(root, "{s:I, s:I, s:i, s:i, s:I, s:I, s:i, s:s}",
-                       "generation", &generation, "restart", &restart, "port", &record->port, "pid",
-                       &record->pid, "started", &started, "since", &since,
-                       "restarts", &record->restarts, "registry", &registry);
+         : json_unpack(root, "{s:I, s:I, s:i, s?I, s?i, s?i, s:i, s:I, s:I, s:i,"
+                       " s:s}", "generation", &generation, "restart", &restart,
+                       "port", &record->port, "accepted", &accepted,
+                       "accepted_port", &record->accepted_port, "ending",
+                       &record->ending, "pid", &record->pid, "started",
+                       &started, "since", &since, "restarts",
+                       &record->restarts, "registry", &registry);
 
     if (rc == 0) {
         record->generation = generation;
         record->restart = restart;
+        record->accepted = accepted;
         record->started = (unsigned long long) started;
         record->since = since;
         snprintf(record->registry, sizeof(record->registry), "%s", registry);

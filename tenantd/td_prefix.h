@@ -4,6 +4,7 @@
  * The files of an instance, below DIRECTORY/NAME:
  *
  *   nginx.conf  nginx.conf.next  token  nginx.pid  admin.sock  logs/
+ *   nginx.conf.accepted   the last with which nginx has answered
  *   data/  tmp/...    written by the workers; tmp itself is not theirs
  *   lock              held by the tenantd that looks after the instance
  *   instance.json     what another life of tenantd must know
@@ -28,6 +29,9 @@ typedef struct {
     int64_t             generation;     /* of nginx.conf */
     int64_t             restart;        /* that the spec had */
     int                 port;
+    int64_t             accepted;       /* of nginx.conf.accepted; 0: none */
+    int                 accepted_port;
+    int                 ending;         /* it was told to end */
     pid_t               pid;            /* 0: nothing was running */
     unsigned long long  started;
     long long           since;          /* unix ms at which it was started */
@@ -54,6 +58,13 @@ int td_prefix_has(const char *path, const char *file);
 void td_prefix_unlink(const char *path, const char *file);
 int td_prefix_rename(const char *path, const char *from, const char *to,
     tg_error_t *err);
+
+/* Makes to another name of the file from, in place of what it was. */
+int td_prefix_link(const char *path, const char *from, const char *to,
+    tg_error_t *err);
+
+/* Bytes of a file; 0: it is empty, or there is none. */
+long td_prefix_size(const char *path, const char *file);
 
 /* instance.json.  Load returns 0, or -1: there is none, or it says nothing. */
 int td_prefix_save(const char *path, const td_prefix_record_t *record,

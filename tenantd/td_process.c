@@ -267,6 +267,7 @@ td_process_find_master(const char *directory, unsigned long long *started)
 typedef struct {
     const char  *directory;
     pid_t        session;
+    int          leaders;       /* only those that lead their session */
     int          n;
 } td_process_kill_t;
 
@@ -287,6 +288,7 @@ td_process_visit_kill(pid_t pid, void *data)
 
     if (td_process_start_time(pid) != 0
         && (kill->session == 0 || td_process_session(pid) == kill->session)
+        && (!kill->leaders || td_process_session(pid) == pid)
         && stat(kill->directory, &st) == 0 && td_process_works_in(pid, &st))
     {
         kill->n++;
@@ -300,8 +302,12 @@ td_process_visit_kill(pid_t pid, void *data)
 int
 td_process_kill_all(const char *directory, pid_t session)
 {
-    td_process_kill_t  kill = { directory, session, 0 };
+    td_process_kill_t  kill = { directory, session, 1, 0 };
 
+    /* masters first, which would take note of the death of their workers */
+    td_process_each(directory, td_process_visit_kill, &kill);
+    kill.leaders = 0;
+    kill.n = 0;
     td_process_each(directory, td_process_visit_kill, &kill);
 
     return kill.n;

@@ -25,7 +25,7 @@ typedef struct td_report_item_s {
     char                            retry_at[TD_REPORT_NUMBER];
     char                            restarts[TD_REPORT_NUMBER];
     char                           *reason;
-    char                           *message;
+    tg_text_t                       message;
     tg_text_t                       conditions;
 } td_report_item_t;
 
@@ -59,7 +59,7 @@ td_report_item_free(td_report_item_t *item)
 {
     if (item != NULL) {
         free(item->reason);
-        free(item->message);
+        tg_text_free(&item->message);
         tg_text_free(&item->conditions);
         free(item);
     }
@@ -79,9 +79,11 @@ static void
 td_report_write_conditions(tg_text_t *text, const td_condition_t *conditions)
 {
     int          i;
+    tg_text_t    plain;
     const char  *comma;
 
     comma = "";
+    tg_text_init(&plain);
     tg_text_str(text, "[");
 
     for (i = 0; i < TD_CONDITION_N; i++) {
@@ -93,14 +95,18 @@ td_report_write_conditions(tg_text_t *text, const td_condition_t *conditions)
                        "\"%s\",\"message\":", comma, td_conditions[i],
                        conditions[i].status ? "True" : "False",
                        conditions[i].reason);
-        tg_text_json(text, conditions[i].message,
-                     strlen(conditions[i].message));
+        tg_text_reset(&plain);
+        tg_text_plain(&plain, conditions[i].message,
+                      strlen(conditions[i].message));
+        tg_text_json(text, plain.data != NULL ? plain.data : "", plain.len);
         tg_text_str(text, "}");
         comma = ",";
     }
 
     tg_text_str(text, "]");
     tg_text_add(text, "", 1);       /* NUL */
+    text->failed |= plain.failed;
+    tg_text_free(&plain);
 }
 
 
@@ -117,7 +123,10 @@ td_report_item_create(const td_observation_t *o)
     item->ready = o->ready;
     item->phase = td_phase_name(o->phase);
     item->reason = strdup(o->reason);
-    item->message = strdup(o->message);
+    /* nginx may say what a client has sent, and be cut within a character */
+    tg_text_init(&item->message);
+    tg_text_plain(&item->message, o->message, strlen(o->message));
+    tg_text_add(&item->message, "", 1);     /* NUL */
     tg_text_init(&item->conditions);
     td_report_write_conditions(&item->conditions, o->conditions);
 
@@ -128,7 +137,7 @@ td_report_item_create(const td_observation_t *o)
     snprintf(item->retry_at, TD_REPORT_NUMBER, "%lld", (long long) o->retry_at);
     snprintf(item->restarts, TD_REPORT_NUMBER, "%d", o->restarts);
 
-    if (item->reason == NULL || item->message == NULL
+    if (item->reason == NULL || item->message.failed
         || item->conditions.failed)
     {
         td_report_item_free(item);
@@ -196,7 +205,7 @@ td_report_retry(td_report_t *report)
     step->param[6] = strcmp(item->retry_at, "0") == 0 ? NULL : item->retry_at;
     step->param[7] = item->restarts;
     step->param[8] = item->reason;
-    step->param[9] = item->message;
+    step->param[9] = item->message.data;
 
     if (item->ready) {
         step = td_job_step(&report->job, TD_SQL_INSTANCE_READY);

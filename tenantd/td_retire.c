@@ -26,6 +26,11 @@ td_instance_drain(td_instance_t *i)
     message = i->work.running ? "nginx finishes what is under way, and starts "
                                 "anew" : "nginx finishes what is under way";
 
+    if (!i->work.running) {
+        i->record.ending = 1;
+        td_instance_save(i);
+    }
+
     td_process_signal(i->process, SIGQUIT);
     td_instance_go(i, TD_STATE_DRAINING, message);
     td_instance_condition(i, TD_CONDITION_READY, 0, "Draining", message);

@@ -31,20 +31,21 @@ td_instance_now_ready(td_instance_t *i, const td_probe_answer_t *answer)
         i->up_since = td_now();
     }
 
-    if (before == TD_STATE_RELOADING || before == TD_STATE_STARTING) {
+    /* it may have been started with what there was before a refused one */
+    if (i->running > i->refused || (i->running == i->refused && !i->kept)) {
         i->refused = 0;
         i->refusals = 0;
+    }
+
+    if (i->running == i->record.generation) {
+        td_instance_accept(i);
     }
 
     snprintf(message, sizeof(message), "generation %lld answers%s",
              (long long) i->running, live ? "" : ", from its snapshot");
     td_instance_go(i, TD_STATE_READY, message);
 
-    if (i->refused == 0) {
-        td_instance_condition(i, TD_CONDITION_CONFIG_ACCEPTED, 1, "Accepted",
-                              "");
-    }
-
+    td_instance_judge(i);
     td_instance_condition(i, TD_CONDITION_READY, 1, "Ready", live ? TD_INSTANCE_SERVES
                           : message);
     td_instance_condition(i, TD_CONDITION_CRASH_LOOPING,
@@ -139,9 +140,18 @@ td_instance_checked(void *data, int status)
     }
 
     if (status != 0) {
-        td_instance_output(i, "logs/check.log", message, sizeof(message));
+        td_instance_output(i, "logs/check.log", 0, NULL, message,
+                           sizeof(message));
         td_instance_refuse(i, "ConfigRefused", message[0] != '\0' ? message
                            : "nginx -t took too long, or was ended");
+        return;
+    }
+
+    /* an operator's restart: nothing ends before it is known to begin again */
+    if (td_gateway_restart(i->work.spec) != i->record.restart) {
+        td_prefix_unlink(i->path, "nginx.conf.next");
+        i->fresh = 1;
+        td_instance_drain(i);
         return;
     }
 
@@ -150,8 +160,10 @@ td_instance_checked(void *data, int status)
         return;
     }
 
+    i->kept = 0;
     i->record.generation = i->work.generation;
     i->record.port = i->work.port;
+    i->log_size = td_prefix_size(i->path, "logs/error.log");
     td_instance_save(i);
     td_process_limit_files(i->process, td_instance_apply_limits(i));
     i->reloaded = td_process_clock();
@@ -181,11 +193,6 @@ td_instance_roll(td_instance_t *i)
         || (i->work.generation == i->running && i->work.port == i->record.port)
         || (i->work.generation == i->refused && td_now() < i->refused_retry))
     {
-        return;
-    }
-
-    if (td_gateway_restart(i->work.spec) != i->record.restart) {
-        td_instance_drain(i);
         return;
     }
 
@@ -220,6 +227,36 @@ td_instance_roll(td_instance_t *i)
 }
 
 
+/* nginx -t does not see everything: what the master only finds when it takes the
+ * configuration over is in its log.  1: it was refused. */
+static int
+td_instance_reload_refused(td_instance_t *i)
+{
+    long  size;
+    char  message[900], master[48];
+
+    size = td_prefix_size(i->path, "logs/error.log");
+
+    if (size <= i->log_size) {
+        return 0;
+    }
+
+    snprintf(master, sizeof(master), " [emerg] %d#",
+             (int) td_process_pid(i->process));
+    td_instance_output(i, "logs/error.log", size - i->log_size, master, message,
+                       sizeof(message));
+
+    if (message[0] == '\0') {
+        return 0;
+    }
+
+    td_instance_fall_back(i);
+    td_instance_refuse(i, "ConfigRefused", message);
+
+    return 1;
+}
+
+
 void
 td_instance_probed(void *data, const td_probe_answer_t *answer)
 {
@@ -240,6 +277,12 @@ td_instance_probed(void *data, const td_probe_answer_t *answer)
         break;
 
     case TD_STATE_RELOADING:
+        if (answer->generation != i->record.generation
+            && td_instance_reload_refused(i))
+        {
+            break;
+        }
+
         /* for a moment old workers take connections beside the new ones */
         if (td_process_has_old_workers(i->process, i->reloaded)) {
             break;
@@ -248,7 +291,10 @@ td_instance_probed(void *data, const td_probe_answer_t *answer)
         /* fall through */
 
     case TD_STATE_STARTING:
-        if (answer->status == 200 && answer->generation == i->record.generation)
+        /* 0: of an older tenantd that has not written it down */
+        if (answer->status == 200
+            && (answer->generation == i->record.generation
+                || i->record.generation == 0))
         {
             td_instance_now_ready(i, answer);
         }
@@ -301,6 +347,9 @@ td_instance_died(td_instance_t *i, int status)
         i->attempts = 0;
     }
 
+    /* what it has answered with does not last: perhaps what is wanted does */
+    i->fresh = loops && i->refused != i->work.generation;
+
     if (i->attempts > 0) {
         td_instance_fail(i, loops ? "CrashLooping" : "Died", "%s", message);
         return;
@@ -321,7 +370,9 @@ td_instance_late(td_instance_t *i)
     char  message[800];
 
     if (i->state == TD_STATE_RELOADING) {
-        td_instance_output(i, "logs/error.log", message, sizeof(message));
+        td_instance_output(i, "logs/error.log", 0, NULL, message,
+                           sizeof(message));
+        td_instance_fall_back(i);
         td_instance_refuse(i, "NotReloaded", message);
         return;
     }
@@ -334,9 +385,9 @@ td_instance_late(td_instance_t *i)
         return;
     }
 
-    /* perhaps for a credential that is good no more */
-    td_prefix_unlink(i->path, "token");
-    td_instance_output(i, "logs/error.log", message, sizeof(message));
+    i->doubt = 1;
+    i->fresh = i->kept && i->refused != i->work.generation;
+    td_instance_output(i, "logs/error.log", 0, NULL, message, sizeof(message));
     td_process_signal(i->process, SIGKILL);
     td_instance_fail(i, "Late", "nginx has not answered in %ld ms: %s",
                      td_instance_config(i)->provisioner.start_timeout, message);

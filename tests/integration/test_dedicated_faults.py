@@ -80,8 +80,15 @@ def test_module_is_missing(make):
     row = failed(instance, "ConfigRefused")
     assert "ngx_http_ghost_module.so" in row["message"]
     assert instance.condition("ConfigAccepted")["status"] == "False"
+    # a new life of tenantd does not know better
+    platform.tenantd.stop(signal.SIGKILL)
+    mark = platform.tenantd.log.mark()
+    platform.tenantd.start()
+    platform.tenantd.log.wait(f"{instance.name}: starting -> backoff", mark)
+    assert "ngx_http_ghost_module.so" in failed(instance, "ConfigRefused")["message"]
     platform.psql("DELETE FROM tiergate.tier_plugins WHERE plugin = 'ghost'")
     instance.settled()
+    instance.serves()
     assert instance.condition("ConfigAccepted")["status"] == "True"
 
 
@@ -149,8 +156,21 @@ def test_registry_away_while_it_runs(make, database):
             [process.TENANTD, "serve", "--config", platform.tenantd.config], platform.tenantd.log.path)
         platform.tenantd.log.wait(f"{instance.name}: adopted -> ready", mark)
         master = next(pid for pid in instance.processes if process.children(pid))
+        mark, token = platform.tenantd.log.mark(), (instance.prefix / "token").read_text()
         os.kill(master, signal.SIGKILL)
+        platform.tenantd.log.wait(f"{instance.name}: starting -> ready", mark)
         until(lambda: not process.alive(master) and request() == 200, "the restart")
+        assert (instance.prefix / "token").read_text() == token
+        # nor for one that has died while tenantd was away
+        platform.tenantd.process.kill()
+        platform.tenantd.process.wait()
+        master = next(pid for pid in instance.processes if process.children(pid))
+        os.kill(master, signal.SIGKILL)
+        mark = platform.tenantd.log.mark()
+        platform.tenantd.process = process.start(
+            [process.TENANTD, "serve", "--config", platform.tenantd.config], platform.tenantd.log.path)
+        platform.tenantd.log.wait(f"{instance.name}: starting -> ready", mark)
+        assert not process.alive(master) and request() == 200
     # what happened meanwhile is told
     after = until(lambda: instance.row["phase"] == "ready" and instance.row["restarts"] == row["restarts"] + 2
                   and instance.row, lambda: f"{instance.row}", 30)

@@ -134,6 +134,40 @@ test_escapes(void **state)
 }
 
 
+static void
+test_plain(void **state)
+{
+    tg_text_t  text;
+    static const struct {
+        const char  *s;
+        size_t       len;       /* 0: strlen */
+        const char  *plain;
+    } cases[] = {
+        { "acme", 0, "acme" },
+        { "a\nb\t\x1b[1m\x7f", 0, "a b  [1m " },
+        { "a\0b", 3, "a" BAD "b" },
+        { "\xc2\x85\xc2\x9f\xc2\xa0", 0, "  \xc2\xa0" },
+        { "\xc3\xa4\xe2\x82\xac", 0, "\xc3\xa4\xe2\x82\xac" },
+        { "a\xc3", 0, "a" BAD },
+        { "\xa9\xc3\xa4", 0, BAD "\xc3\xa4" },
+        { "\xed\xa0\x80", 0, BAD BAD BAD },
+    };
+
+    (void) state;
+
+    tg_text_init(&text);
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        tg_text_plain(&text, cases[i].s,
+                      cases[i].len ? cases[i].len : strlen(cases[i].s));
+        expect(&text, cases[i].plain);
+        tg_text_reset(&text);
+    }
+
+    tg_text_free(&text);
+}
+
+
 int
 main(void)
 {
@@ -142,6 +176,7 @@ main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_long_printf),
         cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_plain),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
