@@ -56,6 +56,7 @@ td_bulk_free(td_bulk_t *bulk)
     td_job_cancel(&bulk->job);
     TAILQ_REMOVE(bulk->bulks, bulk, link);
     event_free(bulk->wake);
+    td_view_free(&bulk->view);
     free(bulk);
 }
 
@@ -101,6 +102,8 @@ td_bulk_submit(td_bulk_t *bulk, td_pool_t *pool)
     td_job_step(&bulk->job, TD_SQL_REGISTRY_STATE);
 
     if (bulk->since == 0) {
+        step = td_job_step(&bulk->job, TD_SQL_WATCH_VIEW);
+        step->param[0] = bulk->gateway;
         step = td_job_step(&bulk->job, TD_SQL_WATCH_LIST);
         step->param[0] = bulk->gateway;
 
@@ -110,6 +113,7 @@ td_bulk_submit(td_bulk_t *bulk, td_pool_t *pool)
         step = td_job_step(&bulk->job, TD_SQL_WATCH_SINCE);
         step->param[0] = bulk->since_text;
         step->param[1] = TD_BULK_MOST;
+        step->param[2] = bulk->gateway;
     }
 
     td_bulk_add_fetch(bulk);
@@ -151,6 +155,35 @@ td_bulk_send_rows(td_bulk_t *bulk, const PGresult *result)
 }
 
 
+/* What an agent sees may have changed since its stream was opened: here is what is
+ * listed.  All members are of this agent, since no other has its view. */
+static void
+td_bulk_take_view(td_bulk_t *bulk, const PGresult *result)
+{
+    td_view_t     view;
+    td_stream_t  *stream;
+
+    if (bulk->view.kind != TD_VIEW_AGENT
+        || strcmp(PQgetvalue(result, 0, 0), "agent") != 0
+        || td_view_parse(&view, "agent", atoll(PQgetvalue(result, 0, 1)),
+                         PQgetisnull(result, 0, 2) ? NULL
+                         : PQgetvalue(result, 0, 2)) != 0)
+    {
+        return;
+    }
+
+    td_view_free(&bulk->view);
+    bulk->view = view;
+
+    TAILQ_FOREACH(stream, &bulk->members, bulk_link) {
+        td_view_free(&stream->view);
+        if (td_view_copy(&stream->view, &view) != 0) {
+            stream->stale = 1;
+        }
+    }
+}
+
+
 static void
 td_bulk_result(td_job_t *job, unsigned step, PGresult *result)
 {
@@ -160,6 +193,10 @@ td_bulk_result(td_job_t *job, unsigned step, PGresult *result)
 
     case TD_SQL_REGISTRY_STATE:
         bulk->revision = atoll(PQgetvalue(result, 0, 1));
+        break;
+
+    case TD_SQL_WATCH_VIEW:
+        td_bulk_take_view(bulk, result);
         break;
 
     case TD_SQL_WATCH_FETCH:
@@ -180,6 +217,9 @@ td_bulk_finish(td_bulk_t *bulk)
     at = bulk->since == 0 || bulk->total == 0 ? bulk->revision : bulk->newest;
 
     TAILQ_FOREACH(stream, &bulk->members, bulk_link) {
+        if (stream->stale) {
+            continue;
+        }
         stream->at = at;
         td_line_bookmark(stream->chunk, at, bulk->since == 0);
         td_stream_flush(stream);
@@ -279,13 +319,15 @@ td_bulk_create(struct td_bulks_s *bulks, const td_stream_t *stream)
 
     bulk->wake = event_new(stream->request->daemon->base, -1, 0,
                            td_bulk_on_wake, bulk);
-    if (bulk->wake == NULL) {
+    if (bulk->wake == NULL || td_view_copy(&bulk->view, &stream->view) != 0) {
+        if (bulk->wake != NULL) {
+            event_free(bulk->wake);
+        }
         free(bulk);
         return NULL;
     }
 
     bulk->bulks = bulks;
-    bulk->view = stream->view;
     bulk->since = stream->at;
     memcpy(bulk->gateway, stream->gateway, sizeof(bulk->gateway));
     bulk->job.result = td_bulk_result;
@@ -302,8 +344,7 @@ static int
 td_bulk_fits(const td_bulk_t *bulk, const td_stream_t *stream)
 {
     return bulk->state == TD_BULK_QUEUED && bulk->since == stream->at
-           && bulk->view.dedicated == stream->view.dedicated
-           && bulk->view.tenant == stream->view.tenant;
+           && td_view_equal(&bulk->view, &stream->view);
 }
 
 

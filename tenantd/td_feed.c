@@ -105,6 +105,7 @@ td_feed_line(const PGresult *result, int row)
     source.shared_document =
         PQgetisnull(result, row, TD_FEED_SHARED_DOCUMENT) ? NULL
         : PQgetvalue(result, row, TD_FEED_SHARED_DOCUMENT);
+    source.mesh_tenant = atoll(PQgetvalue(result, row, TD_FEED_MESH_TENANT));
 
     line = td_line_create(&source);
 

@@ -23,7 +23,8 @@ typedef struct td_feed_s  td_feed_t;
 /* Columns of watch rows, as TD_SQL_WATCH_READ and the cursors give them. */
 typedef enum {
     TD_FEED_REVISION, TD_FEED_KIND, TD_FEED_NAME, TD_FEED_ID, TD_FEED_SHARED,
-    TD_FEED_OBJECT_REVISION, TD_FEED_DOCUMENT, TD_FEED_SHARED_DOCUMENT
+    TD_FEED_OBJECT_REVISION, TD_FEED_DOCUMENT, TD_FEED_SHARED_DOCUMENT,
+    TD_FEED_MESH_TENANT
 } td_feed_column_e;
 
 td_feed_t *td_feed_create(td_daemon_t *daemon);

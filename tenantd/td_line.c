@@ -8,6 +8,34 @@
 #include "tg_text.h"
 
 
+static const char *const  td_line_kinds[] = {
+    [TD_KIND_ISSUER] = "issuer",
+    [TD_KIND_TENANT] = "tenant",
+    [TD_KIND_MESH_NODE] = "mesh_node",
+    [TD_KIND_MESH_AGENT] = "mesh_agent",
+    [TD_KIND_MESH_TENANT] = "mesh_tenant",
+    [TD_KIND_MESH_WORKLOAD] = "mesh_workload",
+    [TD_KIND_MESH_SERVICE] = "mesh_service",
+};
+
+#define TD_LINE_KINDS  (sizeof(td_line_kinds) / sizeof(td_line_kinds[0]))
+
+
+static td_line_kind_e
+td_line_kind(const char *name)
+{
+    size_t  i;
+
+    for (i = 0; i < TD_LINE_KINDS; i++) {
+        if (strcmp(td_line_kinds[i], name) == 0) {
+            return (td_line_kind_e) i;
+        }
+    }
+
+    return TD_KIND_TENANT;
+}
+
+
 static void
 td_line_write(tg_text_t *text, const td_line_source_t *source)
 {
@@ -47,13 +75,13 @@ td_line_create_form(const td_line_source_t *source)
     }
 
     line->refs = 1;
-    line->kind = strcmp(source->kind, "issuer") == 0 ? TD_KIND_ISSUER
-                                                     : TD_KIND_TENANT;
+    line->kind = td_line_kind(source->kind);
     line->put = source->document != NULL;
     line->shared = source->shared;
     line->id = source->id;
     line->revision = source->revision;
     line->object_revision = source->object_revision;
+    line->mesh_tenant = source->mesh_tenant;
     line->removal = NULL;
     line->forward = NULL;
     line->len = text.len;
@@ -156,7 +184,7 @@ static td_line_t *
 td_line_removal(td_line_t *line)
 {
     td_line_source_t  source = { "tenant", line->name, line->id, line->revision,
-                                 line->object_revision, 0, NULL, NULL };
+                                 line->object_revision, 0, NULL, NULL, 0 };
 
     if (line->removal == NULL) {
         line->removal = td_line_create(&source);
@@ -166,15 +194,51 @@ td_line_removal(td_line_t *line)
 }
 
 
+static int
+td_view_compare(const void *a, const void *b)
+{
+    int64_t  x = *(const int64_t *) a, y = *(const int64_t *) b;
+
+    return (x > y) - (x < y);
+}
+
+
+/* Whether an agent gets this line of the mesh. */
+static int
+td_line_is_for_agent(const td_line_t *line, const td_view_t *view)
+{
+    if (line->kind == TD_KIND_MESH_AGENT) {
+        return line->id == view->id;
+    }
+
+    /* a node that is not, or no longer, there sees nothing */
+    if (line->kind == TD_KIND_MESH_NODE || view->all) {
+        return view->id != 0;
+    }
+
+    return bsearch(&line->mesh_tenant, view->numbers, view->n_numbers,
+                   sizeof(int64_t), td_view_compare) != NULL;
+}
+
+
 td_line_t *
 td_line_seen(td_line_t *line, const td_view_t *view)
 {
+    if (line->kind >= TD_KIND_MESH_NODE) {
+        return view->kind == TD_VIEW_AGENT && td_line_is_for_agent(line, view)
+               ? line : NULL;
+    }
+
+    if (view->kind == TD_VIEW_AGENT) {
+        return NULL;
+    }
+
     if (line->kind == TD_KIND_ISSUER) {
         return line;
     }
 
-    if (view->dedicated) {
-        return line->id == view->tenant ? line : NULL;
+    if (view->kind == TD_VIEW_DEDICATED) {
+        return line->id == view->id ? line : NULL;
     }
 
     if (line->put && !line->shared) {
@@ -202,11 +266,10 @@ td_line_after(const td_line_t *line, int64_t at)
 {
     td_line_t         *fresh;
     char              *document, *shared;
-    td_line_source_t   source = { line->kind == TD_KIND_ISSUER ? "issuer"
-                                                               : "tenant",
-                                  line->name, line->id, at + 1,
-                                  line->object_revision, line->shared, NULL,
-                                  NULL };
+    td_line_source_t   source = { td_line_kinds[line->kind], line->name,
+                                  line->id, at + 1, line->object_revision,
+                                  line->shared, NULL, NULL,
+                                  line->mesh_tenant };
 
     if (line->object_revision <= at) {
         return NULL;
@@ -239,4 +302,90 @@ td_line_bookmark(struct evbuffer *buffer, int64_t revision, int complete)
     evbuffer_add_printf(buffer, "{\"type\":\"BOOKMARK\",\"revision\":%lld%s}\n",
                         (long long) revision,
                         complete ? ",\"complete\":true" : "");
+}
+
+
+int
+td_view_parse(td_view_t *view, const char *kind, int64_t id,
+    const char *numbers)
+{
+    char    *end;
+    size_t   i;
+
+    memset(view, 0, sizeof(td_view_t));
+
+    if (strcmp(kind, "agent") != 0) {
+        view->kind = strcmp(kind, "dedicated") == 0 ? TD_VIEW_DEDICATED
+                                                    : TD_VIEW_SHARED;
+        view->id = view->kind == TD_VIEW_DEDICATED ? id : 0;
+        return 0;
+    }
+
+    view->kind = TD_VIEW_AGENT;
+
+    if (numbers == NULL) {
+        view->id = id;
+        view->all = 1;
+        return 0;
+    }
+
+    /* each number has a digit and what follows it */
+    view->numbers = calloc(strlen(numbers) / 2 + 1, sizeof(int64_t));
+    if (view->numbers == NULL) {
+        return -1;
+    }
+
+    view->id = id;
+    i = strcspn(numbers, "0123456789");
+
+    while (numbers[i] != '\0') {
+        view->numbers[view->n_numbers++] = strtoll(numbers + i, &end, 10);
+        i = (size_t) (end - numbers);
+        i += strcspn(numbers + i, "0123456789");
+    }
+
+    qsort(view->numbers, view->n_numbers, sizeof(int64_t), td_view_compare);
+
+    return 0;
+}
+
+
+void
+td_view_free(td_view_t *view)
+{
+    free(view->numbers);
+    memset(view, 0, sizeof(td_view_t));
+}
+
+
+int
+td_view_copy(td_view_t *to, const td_view_t *from)
+{
+    *to = *from;
+
+    if (from->numbers == NULL) {
+        return 0;
+    }
+
+    to->numbers = calloc(from->n_numbers + 1, sizeof(int64_t));
+
+    if (to->numbers == NULL) {
+        to->n_numbers = 0;
+        return -1;
+    }
+
+    memcpy(to->numbers, from->numbers, from->n_numbers * sizeof(int64_t));
+
+    return 0;
+}
+
+
+int
+td_view_equal(const td_view_t *a, const td_view_t *b)
+{
+    return a->kind == b->kind && a->id == b->id && a->all == b->all
+           && a->n_numbers == b->n_numbers
+           && (a->n_numbers == 0
+               || memcmp(a->numbers, b->numbers,
+                         a->n_numbers * sizeof(int64_t)) == 0);
 }

@@ -18,11 +18,16 @@
 
 typedef enum {
     TD_KIND_ISSUER,
-    TD_KIND_TENANT
+    TD_KIND_TENANT,
+    TD_KIND_MESH_NODE,
+    TD_KIND_MESH_AGENT,
+    TD_KIND_MESH_TENANT,
+    TD_KIND_MESH_WORKLOAD,
+    TD_KIND_MESH_SERVICE
 } td_line_kind_e;
 
 typedef struct {
-    const char  *kind;              /* "issuer" or "tenant" */
+    const char  *kind;              /* "issuer", "tenant", "mesh_node" ... */
     const char  *name;
     int64_t      id;
     int64_t      revision;
@@ -30,6 +35,8 @@ typedef struct {
     int          shared;            /* a tenant that shared gateways see */
     const char  *document;          /* NULL: DELETE */
     const char  *shared_document;   /* what they get instead, or NULL */
+    int64_t      mesh_tenant;       /* number of the tenant whose mesh object it
+                                       is; 0: nobody's */
 } td_line_source_t;
 
 typedef struct td_line_s  td_line_t;
@@ -42,6 +49,7 @@ struct td_line_s {
     int64_t          id;
     int64_t          revision;
     int64_t          object_revision;
+    int64_t          mesh_tenant;
     td_line_t       *removal;       /* the same as DELETE, once it was needed */
     td_line_t       *forward;       /* the same for shared gateways, if it differs */
     char            *name;
@@ -49,12 +57,35 @@ struct td_line_s {
     char             data[];        /* the line with its newline, then the name */
 };
 
-/* What a gateway may see: everything of shared tiers, or one tenant.  It is the id
- * that counts: another tenant may have had the name, or come to have it. */
+typedef enum {
+    TD_VIEW_SHARED,         /* issuers, and every tenant of shared tiers */
+    TD_VIEW_DEDICATED,      /* issuers, and one tenant */
+    TD_VIEW_AGENT           /* mesh objects of its tenants */
+} td_view_kind_e;
+
+/*
+ * What a gateway may see.  It is ids and numbers that count: another tenant may
+ * have had the name, or come to have it.
+ */
 typedef struct {
-    int      dedicated;
-    int64_t  tenant;
+    td_view_kind_e   kind;
+    int64_t          id;        /* of the tenant, or of the agent's node */
+    int64_t         *numbers;   /* of an agent's tenants, ascending; allocated */
+    size_t           n_numbers;
+    int              all;       /* tenants, whatever numbers says */
 } td_view_t;
+
+/*
+ * Reads a view as tiergate.watch_view() tells it: kind, id, and numbers as an
+ * array of PostgreSQL ("{1,5}"), NULL for all.  Returns 0, or -1: no memory; the
+ * view is then one that sees nothing.
+ */
+int td_view_parse(td_view_t *view, const char *kind, int64_t id,
+    const char *numbers);
+
+void td_view_free(td_view_t *view);
+int td_view_copy(td_view_t *to, const td_view_t *from);
+int td_view_equal(const td_view_t *a, const td_view_t *b);
 
 /* A line with one reference.  NULL: no memory, or longer than TD_LINE_MAX; so for
  * each of its documents. */

@@ -9,7 +9,8 @@
 
 
 #define TD_SQL_WATCH_COLUMNS                                                  \
-    "revision, kind, name, id, shared, object_revision, document, shared_document"
+    "revision, kind, name, id, shared, object_revision, document,"            \
+    " shared_document, mesh_tenant"
 
 static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
     [TD_SQL_BEGIN] = { "td_begin", "BEGIN", 0 },
@@ -49,20 +50,22 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         " FROM tiergate.watch_read($1::bigint, $2::integer)", 2 },
     [TD_SQL_WATCH_VIEW] = {
         "td_watch_view",
-        "SELECT kind, tenant_id FROM tiergate.watch_view($1::text)", 1 },
+        "SELECT kind, tenant_id, numbers, revision"
+        " FROM tiergate.watch_view($1::text)", 1 },
     /* called in the select list, the function gives its rows one by one; in
      * FROM it would make all of them first */
     [TD_SQL_WATCH_LIST] = {
         "td_watch_list",
         "DECLARE td_watch NO SCROLL CURSOR FOR"
         " SELECT (x.o).revision, (x.o).kind, (x.o).name, (x.o).id, true,"
-        " (x.o).revision, (x.o).document, NULL"
+        " (x.o).revision, (x.o).document, NULL,"
+        " (x.o).mesh_tenant"
         " FROM (SELECT tiergate.watch_list($1::text) AS o) x", 1 },
     [TD_SQL_WATCH_SINCE] = {
         "td_watch_since",
         "DECLARE td_watch NO SCROLL CURSOR FOR"
         " SELECT " TD_SQL_WATCH_COLUMNS
-        " FROM tiergate.watch_feed($1::bigint, $2::integer)", 2 },
+        " FROM tiergate.watch_feed($1::bigint, $2::integer, $3::text)", 3 },
     [TD_SQL_WATCH_FETCH] = { "td_watch_fetch", "FETCH 250 FROM td_watch", 0 },
     [TD_SQL_WATCH_FETCH_FEW] = { "td_watch_fetch_few", "FETCH 8 FROM td_watch",
                                  0 },

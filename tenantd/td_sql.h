@@ -26,7 +26,7 @@ typedef enum {
     TD_SQL_WATCH_READ,          /* since, most */
     TD_SQL_WATCH_VIEW,          /* gateway */
     TD_SQL_WATCH_LIST,          /* gateway; a cursor, as the next */
-    TD_SQL_WATCH_SINCE,         /* since, most */
+    TD_SQL_WATCH_SINCE,         /* since, most, gateway */
     TD_SQL_WATCH_FETCH,         /* many rows of the cursor */
     TD_SQL_WATCH_FETCH_FEW,
     TD_SQL_DUE_JWKS,            /* how many at most */

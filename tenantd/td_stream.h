@@ -31,6 +31,7 @@ typedef struct td_stream_s {
     td_stream_state_e          state;
     char                       gateway[64];
     td_view_t                  view;
+    int                        stale;       /* the view ends here, see td_watch.c */
 
     int64_t                    since;       /* as asked for; 0: a list */
     int64_t                    at;          /* has everything up to here */
@@ -46,6 +47,7 @@ typedef struct td_stream_s {
     int64_t                    revision;
     int64_t                    oldest;
     td_view_t                  found;
+    int64_t                    found_since; /* an agent's: revision of the view */
 } td_stream_t;
 
 TAILQ_HEAD(td_streams_s, td_stream_s);

@@ -39,6 +39,8 @@ td_stream_free(td_stream_t *stream)
     }
 
     evbuffer_free(stream->chunk);
+    td_view_free(&stream->view);
+    td_view_free(&stream->found);
     free(stream);
 }
 
@@ -103,7 +105,13 @@ td_stream_put(td_stream_t *stream, td_line_t *line)
 {
     line = td_line_seen(line, &stream->view);
 
-    if (line == NULL) {
+    if (line == NULL || stream->stale) {
+        return 0;
+    }
+
+    /* in a list it says what is listed */
+    if (line->kind == TD_KIND_MESH_AGENT && stream->at > 0) {
+        stream->stale = 1;
         return 0;
     }
 
@@ -152,6 +160,17 @@ td_stream_put_entry(td_stream_t *stream, td_line_t *line)
 }
 
 
+/* Of an agent that sees other tenants from here on.  It has no BOOKMARK of this
+ * revision, so it comes back from before it, and is told to list. */
+static void
+td_stream_close_stale(td_stream_t *stream)
+{
+    td_log(TD_LOG_NOTICE, "watch", "%s ended: it sees other tenants from now on",
+           stream->gateway);
+    td_stream_close(stream);
+}
+
+
 /* Sends what the ring has beyond the stream's revision, which is not below the
  * ring's floor: entries that are gone were of no interest to it. */
 static void
@@ -174,6 +193,11 @@ td_stream_deliver(td_stream_t *stream, td_ring_t *ring)
         told = td_stream_put_entry(stream, line);
         last = told > last ? told : last;
         line = td_ring_get(ring, ++stream->next, &gone);
+    }
+
+    if (stream->stale) {
+        td_stream_close_stale(stream);
+        return;
     }
 
     if (td_ring_end(ring) > stream->at) {
@@ -199,6 +223,11 @@ td_stream_go_live(td_stream_t *stream)
     td_ring_t  *ring;
 
     ring = td_feed_ring(stream->request->daemon->feed);
+
+    if (stream->stale) {
+        td_stream_close_stale(stream);
+        return;
+    }
 
     if (stream->at < td_ring_floor(ring)) {
         stream->state = TD_STREAM_BULK;
@@ -253,10 +282,15 @@ td_stream_result(td_job_t *job, unsigned step, PGresult *result)
         break;
 
     case TD_SQL_WATCH_VIEW:
-        memset(&stream->found, 0, sizeof(stream->found));
-        stream->found.dedicated =
-            strcmp(PQgetvalue(result, 0, 0), "dedicated") == 0;
-        stream->found.tenant = atoll(PQgetvalue(result, 0, 1));
+        td_view_free(&stream->found);
+        if (td_view_parse(&stream->found, PQgetvalue(result, 0, 0),
+                          atoll(PQgetvalue(result, 0, 1)),
+                          PQgetisnull(result, 0, 2) ? NULL
+                          : PQgetvalue(result, 0, 2)) != 0)
+        {
+            td_log(TD_LOG_CRIT, "watch", "out of memory");
+        }
+        stream->found_since = atoll(PQgetvalue(result, 0, 3));
         break;
     }
 }
@@ -297,20 +331,20 @@ td_stream_checked(td_job_t *job, td_job_outcome_e outcome,
                ? PQresultErrorField(error, PG_DIAG_SQLSTATE) : NULL;
 
     if (sqlstate != NULL
-        && (strcmp(sqlstate, "TG401") == 0 || strcmp(sqlstate, "TG403") == 0))
+        && (strcmp(sqlstate, "TG401") == 0 || strcmp(sqlstate, "TG403") == 0
+            || strcmp(sqlstate, "TG404") == 0))
     {
         td_log(TD_LOG_NOTICE, "watch", "%s ended: its credential is no longer "
-               "good", stream->gateway);
+               "good, or its node is gone", stream->gateway);
         td_stream_close(stream);
         return;
     }
 
     if (outcome == TD_JOB_OK
-        && (stream->view.dedicated != stream->found.dedicated
-            || stream->view.tenant != stream->found.tenant))
+        && !td_view_equal(&stream->view, &stream->found))
     {
-        td_log(TD_LOG_NOTICE, "watch", "%s ended: it has become another kind "
-               "of gateway", stream->gateway);
+        td_log(TD_LOG_NOTICE, "watch", "%s ended: it sees other objects than "
+               "before", stream->gateway);
         td_stream_close(stream);
     }
 }
@@ -342,6 +376,7 @@ td_stream_start(td_stream_t *stream)
     struct bufferevent  *bev;
 
     stream->view = stream->found;
+    memset(&stream->found, 0, sizeof(td_view_t));
     stream->at = stream->since;
     stream->progress = td_now();
 
@@ -407,6 +442,10 @@ td_stream_gone(const td_stream_t *stream)
 
     if (stream->since < stream->oldest) {
         return "changes since then are no longer kept; connect with since=0";
+    }
+
+    if (stream->since < stream->found_since) {
+        return "this agent has come to see other tenants; connect with since=0";
     }
 
     return NULL;

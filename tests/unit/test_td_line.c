@@ -17,7 +17,7 @@ make(const char *kind, const char *name, int64_t revision,
 {
     td_line_t         *line;
     td_line_source_t   source = { kind, name, 7, revision, object_revision,
-                                  shared, document, NULL };
+                                  shared, document, NULL, 0 };
 
     line = td_line_create(&source);
     assert_non_null(line);
@@ -65,7 +65,7 @@ static void
 test_too_long(void **state)
 {
     char              *document;
-    td_line_source_t   source = { "tenant", "a", 1, 1, 1, 1, NULL, NULL };
+    td_line_source_t   source = { "tenant", "a", 1, 1, 1, 1, NULL, NULL, 0 };
 
     (void) state;
 
@@ -80,13 +80,23 @@ test_too_long(void **state)
 
 
 static void
+views(td_view_t *shared, td_view_t *own, td_view_t *other)
+{
+    assert_int_equal(td_view_parse(shared, "", 0, NULL), 0);
+    assert_int_equal(td_view_parse(own, "dedicated", 7, NULL), 0);
+    assert_int_equal(td_view_parse(other, "dedicated", 8, NULL), 0);
+}
+
+
+static void
 test_views(void **state)
 {
     td_line_t  *put, *away, *gone, *issuer, *seen;
-    td_view_t   shared = { 0, 0 }, own = { 1, 7 }, other = { 1, 8 };
+    td_view_t   shared, own, other;
 
     (void) state;
 
+    views(&shared, &own, &other);
     put = make("tenant", "acme", 9, 9, 1, "{}");
     away = make("tenant", "acme", 9, 9, 0, "{}");
     gone = make("tenant", "acme", 9, 9, 0, NULL);
@@ -119,16 +129,86 @@ test_views(void **state)
 }
 
 
+/* Agents get mesh objects of their tenants, and nobody else does. */
+static void
+test_agents(void **state)
+{
+    size_t             i;
+    td_line_t         *line, *fresh;
+    td_view_t          shared, own, other, two, all, none, copy;
+    td_line_source_t   source = { "mesh_service", "acme/a", 4, 11, 15, 0, "{}",
+                                  NULL, 5 };
+    static const struct {
+        const char  *kind;
+        int64_t      id, mesh_tenant;
+        int          two, all, none;
+    } cases[] = {
+        { "mesh_service", 1, 5, 1, 1, 0 },
+        { "mesh_service", 1, 51, 0, 1, 0 },
+        { "mesh_service", 5, 50, 0, 1, 0 },
+        { "mesh_workload", 1, 12, 1, 1, 0 },
+        { "mesh_tenant", 12, 12, 1, 1, 0 },
+        { "mesh_tenant", 13, 13, 0, 1, 0 },
+        { "mesh_node", 9, 0, 1, 1, 1 },
+        { "mesh_agent", 1, 0, 1, 0, 0 },
+        { "mesh_agent", 2, 0, 0, 1, 0 },
+        { "mesh_agent", 3, 0, 0, 0, 1 },
+        { "tenant", 5, 0, 0, 0, 0 },
+        { "issuer", 5, 0, 0, 0, 0 },
+    };
+
+    (void) state;
+
+    views(&shared, &own, &other);
+    assert_int_equal(td_view_parse(&two, "agent", 1, "{12,5}"), 0);
+    assert_int_equal(td_view_parse(&all, "agent", 2, NULL), 0);
+    assert_int_equal(td_view_parse(&none, "agent", 3, "{}"), 0);
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        source.kind = cases[i].kind;
+        source.id = cases[i].id;
+        source.mesh_tenant = cases[i].mesh_tenant;
+        source.document = i % 2 ? "{}" : NULL;
+        line = td_line_create(&source);
+        assert_int_equal(td_line_seen(line, &two) == line, cases[i].two);
+        assert_int_equal(td_line_seen(line, &all) == line, cases[i].all);
+        assert_int_equal(td_line_seen(line, &none) == line, cases[i].none);
+        if (strncmp(cases[i].kind, "mesh_", 5) == 0) {
+            assert_null(td_line_seen(line, &shared));
+            assert_null(td_line_seen(line, &own));
+        }
+        fresh = td_line_after(line, 12);
+        assert_int_equal(td_line_seen(fresh, &two) == fresh, cases[i].two);
+        assert_int_equal(fresh->kind, line->kind);
+        td_line_unref(fresh);
+        td_line_unref(line);
+    }
+
+    assert_int_equal(td_view_copy(&copy, &two), 0);
+    assert_true(td_view_equal(&copy, &two));
+    assert_false(td_view_equal(&two, &all));
+    assert_false(td_view_equal(&all, &none));
+    assert_false(td_view_equal(&shared, &own));
+    copy.numbers[1]++;
+    assert_false(td_view_equal(&copy, &two));
+    td_view_free(&copy);
+    td_view_free(&two);
+    td_view_free(&none);
+}
+
+
 /* One document for the tenant's own gateway, another for the shared ones. */
 static void
 test_two_documents(void **state)
 {
     td_line_t         *line, *fresh;
-    td_view_t          shared = { 0, 0 }, own = { 1, 7 }, other = { 1, 8 };
+    td_view_t          shared, own, other;
     td_line_source_t   source = { "tenant", "acme", 7, 11, 15, 1, "{\"a\":1}",
-                                  "{\"f\":2}" };
+                                  "{\"f\":2}", 0 };
 
     (void) state;
+
+    views(&shared, &own, &other);
 
     line = td_line_create(&source);
     assert_non_null(line);
@@ -233,6 +313,7 @@ main(void)
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_views),
+        cmocka_unit_test(test_agents),
         cmocka_unit_test(test_two_documents),
         cmocka_unit_test(test_after),
         cmocka_unit_test(test_sharing),

@@ -19,7 +19,7 @@ static void
 add(int64_t revision)
 {
     td_line_source_t  source = { "tenant", "t", revision, revision, revision, 1,
-                                 "{}", NULL };
+                                 "{}", NULL, 0 };
 
     td_ring_add(ring, td_line_create(&source));
 }
