@@ -13,6 +13,8 @@ typedef struct {
     tg_quota_state_t  *state;
     tg_cell_t          cell;        /* of the charge */
     uint64_t           word;        /* after it */
+    uint64_t           after;       /* of a word that was looked at */
+    int                looked;      /* at the cell: the charge may try that */
     int                charged;
 } tg_charge_t;
 
@@ -154,17 +156,16 @@ tg_charge_key(const tg_quota_set_t *set, const tg_charge_t *charge)
 static int
 tg_charge_look(const tg_quota_set_t *set, tg_charge_t *charge)
 {
-    uint64_t   after;
-    tg_cell_t  cell;
+    charge->looked = tg_cell_find(charge->state, &charge->meter,
+                                  tg_charge_key(set, charge), NULL, 0,
+                                  &charge->cell)
+                     && tg_cell_load(&charge->cell, &charge->word);
 
-    if (!tg_cell_find(charge->state, &charge->meter, tg_charge_key(set, charge),
-                      NULL, 0, &cell)
-        || !tg_cell_load(&cell, &charge->word))
-    {
+    if (!charge->looked) {
         charge->word = tg_meter_fresh(&charge->meter);
     }
 
-    return tg_meter_admit(&charge->meter, charge->word, &after);
+    return tg_meter_admit(&charge->meter, charge->word, &charge->after);
 }
 
 
@@ -172,6 +173,15 @@ static int
 tg_charge_requests(const tg_quota_set_t *set, tg_charge_t *charge)
 {
     uint64_t  after;
+
+    /* as a rule nothing has changed since the look */
+
+    if (charge->looked
+        && tg_cell_swap(&charge->cell, charge->word, charge->after))
+    {
+        charge->word = charge->after;
+        return 1;
+    }
 
     for ( ;; ) {
         (void) tg_cell_find(charge->state, &charge->meter,
@@ -365,6 +375,7 @@ tg_quota_check(const tg_quota_set_t *set, tg_pin_t *pin,
     for (i = 0; i < set->n; i++) {
         tg_meter_init(&charges[i].meter, set->block, set->quota[i], now);
         charges[i].state = tg_quota_state(set->zone, set->quota[i]);
+        charges[i].looked = 0;
         charges[i].charged = 0;
     }
 

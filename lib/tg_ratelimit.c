@@ -1,33 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+/*
+ * Written on the path of every request, so straight to where it stays: an item is
+ * put together in a buffer of its own only when there may be no room for it.
+ */
+
 #include <string.h>
 
 #include <openssl/evp.h>
 
 #include "tg_ratelimit.h"
 
-/* Collects one item; whole, or none of it. */
-typedef struct {
-    char    text[TG_RATELIMIT_ITEM];
-    size_t  len;
-} tg_item_t;
+
+#define tg_item_literal(p, s)  tg_item_bytes(p, s, sizeof(s) - 1)
 
 
-static void
-tg_item_bytes(tg_item_t *item, const char *s, size_t len)
+static inline char *
+tg_item_bytes(char *p, const char *s, size_t len)
 {
-    if (len <= sizeof(item->text) - item->len) {
-        memcpy(item->text + item->len, s, len);
-        item->len += len;
-    }
+    memcpy(p, s, len);
+
+    return p + len;
 }
 
 
-#define tg_item_literal(item, s)  tg_item_bytes(item, s, sizeof(s) - 1)
-
-
-static void
-tg_item_number(tg_item_t *item, uint64_t n)
+static char *
+tg_item_number(char *p, uint64_t n)
 {
     char    digits[20];
     size_t  i;
@@ -39,39 +37,45 @@ tg_item_number(tg_item_t *item, uint64_t n)
         n /= 10;
     } while (n > 0);
 
-    tg_item_bytes(item, digits + i, sizeof(digits) - i);
+    while (i < sizeof(digits)) {
+        *p++ = digits[i++];
+    }
+
+    return p;
 }
 
 
 /* RFC 9651, section 3.3.3.  Names are visible ASCII. */
-static void
-tg_item_string(tg_item_t *item, const char *s, size_t len)
+static char *
+tg_item_name(char *p, const tg_quota_set_t *set, const tg_quota_t *quota)
 {
-    char  *p;
+    char         c;
+    const char  *s, *end;
 
-    if (2 * len + 2 > sizeof(item->text) - item->len) {
-        return;
-    }
+    s = tg_str(set->block, quota->name);
+    end = s + (quota->name.len < TG_MAX_NAME ? quota->name.len : TG_MAX_NAME);
 
-    p = item->text + item->len;
     *p++ = '"';
 
-    for (size_t i = 0; i < len; i++) {
-        if (s[i] == '"' || s[i] == '\\') {
+    while (s < end) {
+        c = *s++;
+
+        if (c == '"' || c == '\\') {
             *p++ = '\\';
         }
 
-        *p++ = s[i];
+        *p++ = c;
     }
 
     *p++ = '"';
-    item->len = (size_t) (p - item->text);
+
+    return p;
 }
 
 
 /* A byte sequence, RFC 9651, section 3.3.5. */
-static void
-tg_item_key(tg_item_t *item, const tg_quota_set_t *set, const tg_quota_t *quota)
+static char *
+tg_item_key(char *p, const tg_quota_set_t *set, const tg_quota_t *quota)
 {
     int            n;
     unsigned char  base64[TG_RATELIMIT_KEY * 4 / 3 + 5];
@@ -79,36 +83,94 @@ tg_item_key(tg_item_t *item, const tg_quota_set_t *set, const tg_quota_t *quota)
     if (quota->scope != TG_SCOPE_CONSUMER || set->consumer_len == 0
         || set->consumer_len > TG_RATELIMIT_KEY)
     {
-        return;
+        return p;
     }
 
     n = EVP_EncodeBlock(base64, (const unsigned char *) set->consumer,
                         (int) set->consumer_len);
 
-    tg_item_literal(item, ";pk=:");
-    tg_item_bytes(item, (char *) base64, (size_t) n);
-    tg_item_literal(item, ":");
+    p = tg_item_literal(p, ";pk=:");
+    p = tg_item_bytes(p, (char *) base64, (size_t) n);
+
+    return tg_item_literal(p, ":");
 }
 
 
-static void
-tg_item_policy(tg_item_t *item, const tg_quota_set_t *set,
-    const tg_quota_t *quota, const tg_quota_now_t *now)
+/* Bytes that an item of this quota takes at most, a separator included. */
+static size_t
+tg_item_size(const tg_quota_set_t *set, const tg_quota_t *quota)
 {
-    item->len = 0;
-    tg_item_string(item, tg_str(set->block, quota->name), quota->name.len);
-    tg_item_literal(item, ";q=");
-    tg_item_number(item, tg_quota_limit(set->block, quota, now));
+    return TG_RATELIMIT_FIXED + 2 * (size_t) quota->name.len
+           + (quota->scope == TG_SCOPE_CONSUMER
+              && set->consumer_len <= TG_RATELIMIT_KEY
+              ? set->consumer_len * 4 / 3 + 12 : 0);
+}
 
-    if (quota->metric == TG_METRIC_CONCURRENCY) {
-        tg_item_literal(item, ";qu=\"concurrent-requests\"");
 
-    } else {
-        tg_item_literal(item, ";w=");
-        tg_item_number(item, tg_quota_window(quota, now));
+size_t
+tg_ratelimit_size(const tg_quota_set_t *set)
+{
+    size_t  size, largest, n;
+
+    size = 0;
+    largest = 0;
+
+    for (uint32_t i = 0; i < set->n; i++) {
+        n = tg_item_size(set, set->quota[i]);
+        size += n;
+        largest = n > largest ? n : largest;
     }
 
-    tg_item_key(item, set, quota);
+    return size + largest;
+}
+
+
+/* At most tg_item_size() bytes to p; the end of them. */
+static char *
+tg_item_policy(char *p, const tg_quota_set_t *set, const tg_quota_t *quota,
+    const tg_quota_now_t *now)
+{
+    p = tg_item_name(p, set, quota);
+    p = tg_item_literal(p, ";q=");
+    p = tg_item_number(p, tg_quota_limit(set->block, quota, now));
+
+    if (quota->metric == TG_METRIC_CONCURRENCY) {
+        p = tg_item_literal(p, ";qu=\"concurrent-requests\"");
+
+    } else {
+        p = tg_item_literal(p, ";w=");
+        p = tg_item_number(p, tg_quota_window(quota, now));
+    }
+
+    return tg_item_key(p, set, quota);
+}
+
+
+/* The same. */
+static char *
+tg_item_limit(char *p, const tg_quota_set_t *set,
+    const tg_quota_result_t *result)
+{
+    const tg_quota_t  *quota = result->quota;
+
+    p = tg_item_name(p, set, quota);
+    p = tg_item_literal(p, ";r=");
+    p = tg_item_number(p, result->remaining);
+
+    if (quota->metric == TG_METRIC_REQUESTS) {
+        p = tg_item_literal(p, ";t=");
+        p = tg_item_number(p, result->reset_s);
+    }
+
+    return tg_item_key(p, set, quota);
+}
+
+
+/* Copies an item if it fits. */
+static char *
+tg_item_fit(char *p, const char *last, const char *item, size_t len)
+{
+    return len <= (size_t) (last - p) ? tg_item_bytes(p, item, len) : p;
 }
 
 
@@ -116,29 +178,28 @@ size_t
 tg_ratelimit_policy(char *out, size_t size, const tg_quota_set_t *set,
     const tg_quota_now_t *now)
 {
-    size_t     n, comma;
-    tg_item_t  item;
+    char   item[2 + TG_RATELIMIT_ITEM], *p, *last, *end;
 
-    n = 0;
+    p = out;
+    last = out + size;
 
     for (uint32_t i = 0; i < set->n; i++) {
         if (set->quota[i]->dry_run) {
             continue;
         }
 
-        tg_item_policy(&item, set, set->quota[i], now);
-        comma = n > 0 ? 2 : 0;
-
-        if (item.len + comma > size - n) {
+        if ((size_t) (last - p) >= tg_item_size(set, set->quota[i])) {
+            p = p > out ? tg_item_literal(p, ", ") : p;
+            p = tg_item_policy(p, set, set->quota[i], now);
             continue;
         }
 
-        memcpy(out + n, ", ", comma);
-        memcpy(out + n + comma, item.text, item.len);
-        n += comma + item.len;
+        end = p > out ? tg_item_literal(item, ", ") : item;
+        end = tg_item_policy(end, set, set->quota[i], now);
+        p = tg_item_fit(p, last, item, (size_t) (end - item));
     }
 
-    return n;
+    return (size_t) (p - out);
 }
 
 
@@ -146,32 +207,18 @@ size_t
 tg_ratelimit_limit(char *out, size_t size, const tg_quota_set_t *set,
     const tg_quota_result_t *result)
 {
-    tg_item_t          item;
-    const tg_quota_t  *quota;
+    char  item[TG_RATELIMIT_ITEM], *p;
 
-    quota = result->quota;
-
-    if (quota == NULL) {
+    if (result->quota == NULL) {
         return 0;
     }
 
-    item.len = 0;
-    tg_item_string(&item, tg_str(set->block, quota->name), quota->name.len);
-    tg_item_literal(&item, ";r=");
-    tg_item_number(&item, result->remaining);
-
-    if (quota->metric == TG_METRIC_REQUESTS) {
-        tg_item_literal(&item, ";t=");
-        tg_item_number(&item, result->reset_s);
+    if (size >= tg_item_size(set, result->quota)) {
+        return (size_t) (tg_item_limit(out, set, result) - out);
     }
 
-    tg_item_key(&item, set, quota);
+    p = tg_item_limit(item, set, result);
+    p = tg_item_fit(out, out + size, item, (size_t) (p - item));
 
-    if (item.len > size) {
-        return 0;
-    }
-
-    memcpy(out, item.text, item.len);
-
-    return item.len;
+    return (size_t) (p - out);
 }

@@ -15,8 +15,13 @@
 /* Room that every value fits in: per policy the name (63, each byte perhaps
  * escaped), numbers, and the partition key in base64. */
 #define TG_RATELIMIT_KEY    96      /* longer consumers are not told as "pk" */
-#define TG_RATELIMIT_ITEM   (2 * TG_MAX_NAME + 64 + TG_RATELIMIT_KEY * 4 / 3 + 8)
+#define TG_RATELIMIT_FIXED  64
+#define TG_RATELIMIT_ITEM   (2 * TG_MAX_NAME + TG_RATELIMIT_FIXED                \
+                             + TG_RATELIMIT_KEY * 4 / 3 + 12)
 #define TG_RATELIMIT_SIZE   (TG_MAX_REQUEST_QUOTAS * TG_RATELIMIT_ITEM)
+
+/* Bytes in which both values of a set have room, whatever is left. */
+size_t tg_ratelimit_size(const tg_quota_set_t *set);
 
 /*
  * The policies that a request is held to, without those in dry run and of body

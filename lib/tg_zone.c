@@ -306,6 +306,15 @@ tg_host_find(const tg_zone_t *zone, const char *host, size_t len)
 
 
 const tg_block_t *
+tg_zone_find_exact(const tg_zone_t *zone, const char *host, size_t len)
+{
+    /* what begins with a dot is in the table for wildcards */
+
+    return len > 0 && host[0] != '.' ? tg_host_find(zone, host, len) : NULL;
+}
+
+
+const tg_block_t *
 tg_zone_find_host(const tg_zone_t *zone, const char *host, size_t len)
 {
     uint32_t           labels;

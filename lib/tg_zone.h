@@ -150,10 +150,15 @@ void tg_zone_enter(tg_zone_t *zone, int slot);
 void tg_zone_exit(tg_zone_t *zone, int slot);
 
 /*
- * The tenant that owns a host, by exact name or the longest wildcard.  host:
+ * The tenant that owns a host: by exact name, else by the longest wildcard.  host:
  * normalised by tg_host_normalize().  Inside a section.  NULL: nobody's.
+ *
+ * tg_zone_find_exact() may be asked for any bytes, since no tenant has a host that
+ * is not a name: who asks it first need not normalise what it finds.
  */
 const tg_block_t *tg_zone_find_host(const tg_zone_t *zone, const char *host,
+    size_t len);
+const tg_block_t *tg_zone_find_exact(const tg_zone_t *zone, const char *host,
     size_t len);
 
 /* By tenant name; by id of a platform issuer.  Inside a section. */
@@ -281,21 +286,28 @@ void tg_zone_reap(tg_zone_t *zone);
 int tg_zone_recover(tg_zone_t *zone);
 
 /*
- * Calls visit for each tenant touched since the last call.  visit returns 0, or
- * non-zero to keep the tenant marked as touched; it must not call a function of
- * this part.
+ * Calls visit for each tenant touched since the last call.  visit returns 0; or
+ * TG_VISIT_AGAIN to keep the tenant marked as touched; or TG_VISIT_STOP, which
+ * keeps it and all that would have followed.  It must not call a function of this
+ * part.  Tenants come in the order of their dense numbers, from the given one on;
+ * versions that have none any more come last, and always.
  *
  * A version that had a route which its successor has not is visited as well,
  * before the current one, and so is the last version of a removed tenant.  When
  * nobody can count in it any more and it has counts, it is visited until two
  * calls have had a 0 for it: the second says that what was made of the first has
  * arrived.  So a reporter calls again when its last report has arrived; a visitor
- * that only looks returns non-zero.  A reporter that starts calls
+ * that only looks never returns 0.  A reporter that starts calls
  * tg_zone_touch_all() first, because its predecessor may have been killed with
  * a report under way: then everything is visited again, and no count is lost.
  */
 typedef int (*tg_zone_visit_pt)(void *data, const tg_block_t *block);
-void tg_zone_visit_touched(tg_zone_t *zone, tg_zone_visit_pt visit, void *data);
+
+#define TG_VISIT_AGAIN  1
+#define TG_VISIT_STOP   2
+
+void tg_zone_visit_touched(tg_zone_t *zone, uint32_t from,
+    tg_zone_visit_pt visit, void *data);
 
 void tg_zone_touch_all(tg_zone_t *zone);
 

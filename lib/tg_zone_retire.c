@@ -378,13 +378,17 @@ tg_zone_reclaim(tg_zone_t *zone)
 }
 
 
-/* 0: visited. */
+/* What the visitor said. */
 static int
 tg_visit_retired(tg_zone_t *zone, tg_retired_t *retired, tg_zone_visit_pt visit,
     void *data)
 {
-    if (visit(data, tg_deref(zone, retired->block)) != 0) {
-        return 1;
+    int  rc;
+
+    rc = visit(data, tg_deref(zone, retired->block));
+
+    if (rc != 0) {
+        return rc;
     }
 
     if (!(retired->flags & TG_RETIRED_QUIET)) {
@@ -402,12 +406,13 @@ tg_visit_retired(tg_zone_t *zone, tg_retired_t *retired, tg_zone_visit_pt visit,
 }
 
 
-/* All versions of a tenant that have counters of their own, oldest first. */
+/* All versions of a tenant that have counters of their own, oldest first: the most
+ * that the visitor said. */
 static int
 tg_visit_entry(tg_zone_t *zone, tg_entry_t *entry, tg_zone_visit_pt visit,
     void *data)
 {
-    int            again;
+    int            rc, again;
     tg_retired_t  *retired;
 
     again = 0;
@@ -420,62 +425,113 @@ tg_visit_entry(tg_zone_t *zone, tg_entry_t *entry, tg_zone_visit_pt visit,
     while (!tg_retired_last(zone, retired)) {
 
         if (retired->flags & (TG_RETIRED_ROUTE | TG_RETIRED_VISIT)) {
-            again |= tg_visit_retired(zone, retired, visit, data);
+            rc = tg_visit_retired(zone, retired, visit, data);
+
+            if (rc == TG_VISIT_STOP) {
+                return rc;
+            }
+
+            again |= rc;
         }
 
         retired = tg_deref(zone, retired->newer);
     }
 
-    if (entry->block) {
-        return again | (visit(data, tg_entry_block(zone, entry)) != 0);
-    }
+    rc = entry->block ? visit(data, tg_entry_block(zone, entry))
+                      : tg_visit_retired(zone, retired, visit, data);
 
-    return again | tg_visit_retired(zone, retired, visit, data);
+    return rc > again ? rc : again;
 }
 
 
-static void
-tg_visit_word(tg_zone_t *zone, uint32_t i, tg_zone_visit_pt visit, void *data)
+/* The entry of a dense number; NULL: it is free. */
+static tg_entry_t *
+tg_dense_entry(const tg_zone_t *zone, uint32_t slot)
 {
-    uint32_t   slot;
-    uint64_t  *word, bits, again;
     tg_zref_t  ref;
 
-    word = tg_touched_word(zone, i);
+    ref = tg_table(zone, zone->dense)[slot];
+
+    return ref && !(ref & TG_DENSE_FREE) ? tg_deref(zone, ref) : NULL;
+}
+
+
+/* Visits 64 dense numbers from the given one on; TG_VISIT_STOP, or 0. */
+static int
+tg_visit_word(tg_zone_t *zone, uint32_t from, tg_zone_visit_pt visit,
+    void *data)
+{
+    int          rc;
+    uint32_t     first, i;
+    uint64_t    *word, bits, again;
+    tg_entry_t  *entry;
+
+    first = from / 64 * 64;
+    word = tg_touched_word(zone, first / 64);
 
     if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0) {
-        return;
+        return 0;
     }
 
-    again = 0;
+    rc = 0;
 
     /* cleared before the counters are read: later counts set it anew */
 
-    for (bits = __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST); bits;
-         bits &= bits - 1)
-    {
-        slot = i * 64 + (uint32_t) __builtin_ctzll(bits);
-        ref = tg_table(zone, zone->dense)[slot];
+    bits = __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST);
+    again = bits & ((UINT64_C(1) << (from - first)) - 1);
 
-        if (ref && !(ref & TG_DENSE_FREE)
-            && tg_visit_entry(zone, tg_deref(zone, ref), visit, data) != 0)
-        {
-            again |= bits & -bits;
+    for (bits &= ~again; bits; bits &= bits - 1) {
+        i = (uint32_t) __builtin_ctzll(bits);
+        entry = tg_dense_entry(zone, first + i);
+
+        if (entry == NULL) {
+            continue;
         }
+
+        rc = tg_visit_entry(zone, entry, visit, data);
+
+        if (rc == TG_VISIT_STOP) {
+            again |= bits;
+            break;
+        }
+
+        again |= rc ? bits & -bits : 0;
     }
 
     if (again) {
         (void) __atomic_fetch_or(word, again, __ATOMIC_SEQ_CST);
     }
+
+    return rc == TG_VISIT_STOP ? rc : 0;
+}
+
+
+/* Those that have no dense number, or lost it while this round went on. */
+static void
+tg_visit_rest(tg_zone_t *zone, tg_zone_visit_pt visit, void *data)
+{
+    tg_zref_t      ref;
+    tg_retired_t  *retired;
+
+    for (ref = zone->retired; ref; ref = retired->next) {
+        retired = tg_deref(zone, ref);
+
+        if ((retired->flags & TG_RETIRED_VISIT)
+            && !(retired->flags & TG_RETIRED_DONE)
+            && retired->visited != zone->visits
+            && tg_visit_retired(zone, retired, visit, data) == TG_VISIT_STOP)
+        {
+            return;
+        }
+    }
 }
 
 
 void
-tg_zone_visit_touched(tg_zone_t *zone, tg_zone_visit_pt visit, void *data)
+tg_zone_visit_touched(tg_zone_t *zone, uint32_t from, tg_zone_visit_pt visit,
+    void *data)
 {
-    uint32_t       i;
-    tg_zref_t      ref;
-    tg_retired_t  *retired;
+    int  rc;
 
     if (tg_write_begin(zone) != 0) {
         return;
@@ -487,19 +543,14 @@ tg_zone_visit_touched(tg_zone_t *zone, tg_zone_visit_pt visit, void *data)
 
     tg_reclaim_locked(zone);
 
-    for (i = 0; i * 64 < zone->dense_fresh; i++) {
-        tg_visit_word(zone, i, visit, data);
+    for (rc = 0; from < zone->dense_fresh && rc == 0;
+         from = (from / 64 + 1) * 64)
+    {
+        rc = tg_visit_word(zone, from, visit, data);
     }
 
-    for (ref = zone->retired; ref; ref = retired->next) {
-        retired = tg_deref(zone, ref);
-
-        if ((retired->flags & TG_RETIRED_VISIT)
-            && !(retired->flags & TG_RETIRED_DONE)
-            && retired->visited != zone->visits)
-        {
-            (void) tg_visit_retired(zone, retired, visit, data);
-        }
+    if (rc == 0) {
+        tg_visit_rest(zone, visit, data);
     }
 
     tg_reclaim_locked(zone);

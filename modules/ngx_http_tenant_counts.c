@@ -297,14 +297,14 @@ ngx_http_tenant_counts_visit(void *data, const tg_block_t *block)
     const tg_block_t          *current;
     ngx_http_tenant_counts_t  *counts = &ngx_http_tenant_counts;
 
-    if (counts->stopped || block->slot < counts->cursor) {
-        return 1;
+    if (block->slot < counts->cursor) {
+        return TG_VISIT_AGAIN;
     }
 
     if (ngx_http_tenant_now_us() >= counts->until) {
         counts->stopped = 1;
         counts->cursor = block->slot;
-        return 1;
+        return TG_VISIT_STOP;
     }
 
     current = tg_zone_find_tenant(ngx_http_tenant_sync.zone,
@@ -315,7 +315,7 @@ ngx_http_tenant_counts_visit(void *data, const tg_block_t *block)
         ngx_http_tenant_counts_save(block, &counts->now);
     }
 
-    return 1;
+    return TG_VISIT_AGAIN;
 }
 
 
@@ -329,7 +329,7 @@ ngx_http_tenant_counts_slice(ngx_event_t *ev)
     counts->until = counts->now.mono_us + NGX_HTTP_TENANT_COUNTS_SLICE;
 
     ngx_http_tenant_sync_lock();
-    tg_zone_visit_touched(ngx_http_tenant_sync.zone,
+    tg_zone_visit_touched(ngx_http_tenant_sync.zone, counts->cursor,
                           ngx_http_tenant_counts_visit, NULL);
     ngx_http_tenant_sync_unlock();
 
@@ -369,7 +369,7 @@ ngx_http_tenant_counts_finish(void)
     counts->until = counts->now.mono_us + NGX_HTTP_TENANT_COUNTS_LAST;
 
     ngx_http_tenant_sync_lock();
-    tg_zone_visit_touched(ngx_http_tenant_sync.zone,
+    tg_zone_visit_touched(ngx_http_tenant_sync.zone, counts->cursor,
                           ngx_http_tenant_counts_visit, NULL);
     ngx_http_tenant_sync_unlock();
 

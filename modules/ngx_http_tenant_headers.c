@@ -15,16 +15,48 @@
 #define NGX_HTTP_TENANT_SPARE_HEADERS  4
 
 
+/* Names to remove, prepared for comparing them with each header. */
+typedef struct {
+    const u_char  *data;        /* lower case */
+    size_t         len;         /* without the star */
+    ngx_uint_t     prefix;      /* 1: a name that begins so, whatever follows */
+} ngx_http_tenant_pattern_t;
+
+
+/* A name that ends in "*" matches every header that starts so. */
+static void
+ngx_http_tenant_pattern(ngx_http_tenant_pattern_t *pattern,
+    const ngx_str_t *name)
+{
+    pattern->data = name->data;
+    pattern->len = name->len;
+    pattern->prefix = name->len && name->data[name->len - 1] == '*';
+    pattern->len -= pattern->prefix;
+}
+
+
 /* Of names in lower case; "_" and "-" are the same. */
-static ngx_uint_t
-ngx_http_tenant_folded_equal(const u_char *a, const u_char *b, size_t n)
+static ngx_inline ngx_uint_t
+ngx_http_tenant_same(u_char a, u_char b)
+{
+    return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
+}
+
+
+static ngx_inline ngx_uint_t
+ngx_http_tenant_header_matches(const ngx_table_elt_t *header,
+    const ngx_http_tenant_pattern_t *pattern)
 {
     size_t  i;
 
-    for (i = 0; i < n; i++) {
-        if (a[i] != b[i] && !((a[i] == '_' && b[i] == '-')
-                              || (a[i] == '-' && b[i] == '_')))
-        {
+    if (header->key.len < pattern->len
+        || (!pattern->prefix && header->key.len != pattern->len))
+    {
+        return 0;
+    }
+
+    for (i = 0; i < pattern->len; i++) {
+        if (!ngx_http_tenant_same(header->lowcase_key[i], pattern->data[i])) {
             return 0;
         }
     }
@@ -33,26 +65,9 @@ ngx_http_tenant_folded_equal(const u_char *a, const u_char *b, size_t n)
 }
 
 
-/* A name that ends in "*" matches every header that starts so. */
 static ngx_uint_t
-ngx_http_tenant_header_matches(const ngx_table_elt_t *header,
-    const ngx_str_t *name)
-{
-    if (name->len && name->data[name->len - 1] == '*') {
-        return header->key.len >= name->len - 1
-               && ngx_http_tenant_folded_equal(header->lowcase_key,
-                                               name->data, name->len - 1);
-    }
-
-    return header->key.len == name->len
-           && ngx_http_tenant_folded_equal(header->lowcase_key, name->data,
-                                           name->len);
-}
-
-
-static ngx_uint_t
-ngx_http_tenant_count_headers(const ngx_list_t *list, const ngx_str_t *name,
-    ngx_uint_t *total)
+ngx_http_tenant_count_headers(const ngx_list_t *list,
+    const ngx_http_tenant_pattern_t *pattern, ngx_uint_t *total)
 {
     ngx_uint_t              i, matching;
     const ngx_list_part_t  *part;
@@ -65,7 +80,7 @@ ngx_http_tenant_count_headers(const ngx_list_t *list, const ngx_str_t *name,
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            matching += ngx_http_tenant_header_matches(&header[i], name);
+            matching += ngx_http_tenant_header_matches(&header[i], pattern);
         }
 
         *total += part->nelts;
@@ -83,7 +98,11 @@ ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
     ngx_list_part_t   old, *part;
     ngx_table_elt_t  *header, *copy;
 
-    matching = ngx_http_tenant_count_headers(&r->headers_in.headers, name,
+    ngx_http_tenant_pattern_t  pattern;
+
+    ngx_http_tenant_pattern(&pattern, name);
+
+    matching = ngx_http_tenant_count_headers(&r->headers_in.headers, &pattern,
                                              &total);
     if (matching == 0) {
         return NGX_OK;
@@ -110,7 +129,7 @@ ngx_http_tenant_remove_header(ngx_http_request_t *r, const ngx_str_t *name)
         header = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
-            if (ngx_http_tenant_header_matches(&header[i], name)) {
+            if (ngx_http_tenant_header_matches(&header[i], &pattern)) {
                 if (r->headers_in.authorization == &header[i]) {
                     r->headers_in.authorization = NULL;
                 }

@@ -264,7 +264,6 @@ static ngx_int_t
 ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     ngx_http_tenant_loc_conf_t *tlcf, ngx_str_t *key)
 {
-    char              host[TG_HOST_SIZE];
     u_char           *end;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
@@ -275,16 +274,7 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     switch (tlcf->by) {
 
     case NGX_HTTP_TENANT_BY_HOST:
-        /* nginx has lowered it and cut port and dot off, but lets odd
-         * characters pass, which a wildcard would cover */
-        if (r->headers_in.server.len == 0
-            || tg_host_normalize((char *) r->headers_in.server.data,
-                                 r->headers_in.server.len, host, sizeof(host))
-               == -1)
-        {
-            return NGX_DECLINED;
-        }
-
+        /* nginx has lowered it and cut port and dot off */
         *key = r->headers_in.server;
         break;
 
@@ -324,6 +314,27 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 }
 
 
+static const tg_block_t *
+ngx_http_tenant_find_host(tg_zone_t *zone, const ngx_str_t *host)
+{
+    char               name[TG_HOST_SIZE];
+    const tg_block_t  *block;
+
+    block = tg_zone_find_exact(zone, (char *) host->data, host->len);
+
+    /* nginx lets odd characters pass, which a wildcard would cover */
+
+    if (block == NULL
+        && tg_host_normalize((char *) host->data, host->len, name, sizeof(name))
+           != -1)
+    {
+        block = tg_zone_find_host(zone, (char *) host->data, host->len);
+    }
+
+    return block;
+}
+
+
 /* Finds and pins; NGX_OK, or what the phase handler returns. */
 static ngx_int_t
 ngx_http_tenant_find(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
@@ -337,7 +348,7 @@ ngx_http_tenant_find(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     tg_zone_enter(tmcf->zone, ngx_http_tenant_slot);
 
     if (tlcf->by == NGX_HTTP_TENANT_BY_HOST) {
-        block = tg_zone_find_host(tmcf->zone, (char *) key->data, key->len);
+        block = ngx_http_tenant_find_host(tmcf->zone, key);
 
     } else {
         block = tg_zone_find_tenant(tmcf->zone, (char *) key->data, key->len);

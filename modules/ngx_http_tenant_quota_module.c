@@ -322,24 +322,21 @@ ngx_http_tenant_quota_cleanup(void *data)
 }
 
 
-static ngx_int_t
-ngx_http_tenant_quota_copy(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
-    ngx_str_t *to, const char *from, size_t len)
+/* Writes both values to memory that has room for them; returns their end. */
+static u_char *
+ngx_http_tenant_quota_values(ngx_http_tenant_ctx_t *ctx, u_char *p, size_t size,
+    const tg_quota_set_t *set, const tg_quota_now_t *now,
+    const tg_quota_result_t *result)
 {
-    to->len = len;
+    ctx->ratelimit_policy.data = p;
+    ctx->ratelimit_policy.len = tg_ratelimit_policy((char *) p, size, set, now);
+    p += ctx->ratelimit_policy.len;
 
-    if (len == 0) {
-        return NGX_OK;
-    }
-
-    to->data = ngx_http_tenant_alloc(r, ctx, len);
-    if (to->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(to->data, from, len);
-
-    return NGX_OK;
+    ctx->ratelimit.data = p;
+    ctx->ratelimit.len = tg_ratelimit_limit((char *) p,
+                                            size - ctx->ratelimit_policy.len,
+                                            set, result);
+    return p + ctx->ratelimit.len;
 }
 
 
@@ -348,20 +345,25 @@ ngx_http_tenant_quota_headers(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     const tg_quota_set_t *set, const tg_quota_now_t *now,
     const tg_quota_result_t *result)
 {
-    size_t  len;
-    char    text[TG_RATELIMIT_SIZE];
+    u_char  *p;
+    size_t   size;
 
-    len = tg_ratelimit_policy(text, sizeof(text), set, now);
+    size = tg_ratelimit_size(set);
 
-    if (ngx_http_tenant_quota_copy(r, ctx, &ctx->ratelimit_policy, text, len)
-        != NGX_OK)
-    {
+    if ((size_t) (ctx->last - ctx->pos) >= size) {
+        p = ngx_http_tenant_quota_values(ctx, ctx->pos, size, set, now, result);
+        ctx->pos = ngx_align_ptr(p, NGX_ALIGNMENT);
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->main->pool, size);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    len = tg_ratelimit_limit(text, sizeof(text), set, result);
+    (void) ngx_http_tenant_quota_values(ctx, p, size, set, now, result);
 
-    return ngx_http_tenant_quota_copy(r, ctx, &ctx->ratelimit, text, len);
+    return NGX_OK;
 }
 
 

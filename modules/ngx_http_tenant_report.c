@@ -325,7 +325,7 @@ ngx_http_tenant_report_in_flight(const tg_block_t *block)
 }
 
 
-/* Called with the zone's lock held.  Non-zero: again in the next slice. */
+/* Called with the zone's lock held. */
 static int
 ngx_http_tenant_report_visit(void *data, const tg_block_t *block)
 {
@@ -333,14 +333,14 @@ ngx_http_tenant_report_visit(void *data, const tg_block_t *block)
     const tg_block_t          *current;
     ngx_http_tenant_report_t  *report = &ngx_http_tenant_report;
 
-    if (report->stopped || block->slot < report->cursor) {
-        return 1;
+    if (block->slot < report->cursor) {
+        return TG_VISIT_AGAIN;
     }
 
     if (ngx_http_tenant_report_is_full()) {
         report->stopped = 1;
         report->cursor = block->slot;
-        return 1;
+        return TG_VISIT_STOP;
     }
 
     row = (block->id == report->row_id) ? report->row : 0;
@@ -353,7 +353,7 @@ ngx_http_tenant_report_visit(void *data, const tg_block_t *block)
         report->cursor = block->slot;
         report->row_id = block->id;
         report->row = row;
-        return 1;
+        return TG_VISIT_STOP;
     }
 
     /* the writer's lock keeps what is found in place */
@@ -368,7 +368,8 @@ ngx_http_tenant_report_visit(void *data, const tg_block_t *block)
     ngx_http_tenant_series_touch(block);
     ngx_http_tenant_counts_save(block, &report->now);
 
-    return !report->whole && ngx_http_tenant_report_in_flight(block);
+    return !report->whole && ngx_http_tenant_report_in_flight(block)
+           ? TG_VISIT_AGAIN : 0;
 }
 
 
@@ -389,7 +390,7 @@ ngx_http_tenant_report_gather(void)
     tg_report_reset(&report->report);
 
     ngx_http_tenant_sync_lock();
-    tg_zone_visit_touched(ngx_http_tenant_sync.zone,
+    tg_zone_visit_touched(ngx_http_tenant_sync.zone, report->cursor,
                           ngx_http_tenant_report_visit, NULL);
     ngx_http_tenant_sync_unlock();
 

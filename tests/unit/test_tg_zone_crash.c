@@ -222,8 +222,8 @@ prepare_counted(tg_zone_t *zone)
 static void
 run_visit(tg_zone_t *zone)
 {
-    tg_zone_visit_touched(zone, no_visit, NULL);
-    tg_zone_visit_touched(zone, no_visit, NULL);
+    tg_zone_visit_touched(zone, 0, no_visit, NULL);
+    tg_zone_visit_touched(zone, 0, no_visit, NULL);
 }
 
 
@@ -365,7 +365,7 @@ check_empties(tg_zone_t *zone, uint64_t base)
     tg_zone_list_end(zone);
 
     for (i = 0; i < 6; i++) {
-        tg_zone_visit_touched(zone, no_visit, NULL);
+        tg_zone_visit_touched(zone, 0, no_visit, NULL);
     }
 
     assert_int_equal(tg_zone_check(zone), 0);

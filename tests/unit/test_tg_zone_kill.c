@@ -165,7 +165,7 @@ write_forever(process_t *p)
             tg_zone_reclaim(p->zone);
 
         } else {
-            tg_zone_visit_touched(p->zone, report, p);
+            tg_zone_visit_touched(p->zone, 0, report, p);
         }
 
         __atomic_fetch_add(&p->shared->operations, 1, __ATOMIC_SEQ_CST);
@@ -449,13 +449,13 @@ test_killed_writers(void **state)
 
     /* every count was reported, that of what is gone too */
     tg_zone_touch_all(p.zone);
-    tg_zone_visit_touched(p.zone, report, &p);
+    tg_zone_visit_touched(p.zone, 0, report, &p);
     tg_zone_list_begin(p.zone);
     tg_zone_list_end(p.zone);
 
     /* freeing one version has its neighbours wait for two more visits */
     for (i = 0; i < VISITS && fixture_stats(p.zone).retired; i++) {
-        tg_zone_visit_touched(p.zone, report, &p);
+        tg_zone_visit_touched(p.zone, 0, report, &p);
     }
 
     assert_memory_equal(p.shared->counted, p.shared->reported,

@@ -148,7 +148,7 @@ static int
 visit(world_t *w)
 {
     w->visits = 0;
-    tg_zone_visit_touched(w->zone, report, w);
+    tg_zone_visit_touched(w->zone, 0, report, w);
     assert_int_equal(tg_zone_check(w->zone), 0);
 
     return w->visits;
@@ -205,6 +205,66 @@ test_refused_visit_stays_touched(void **state)
     w->refuse = 0;
     assert_int_equal(visit(w), 1);
     assert_int_equal(w->reported[11], 1);
+    assert_int_equal(visit(w), 0);
+}
+
+
+/* Stops at the third, or where the number says. */
+static int
+report_some(void *data, const tg_block_t *block)
+{
+    world_t  *w = data;
+
+    if (w->visits == 3) {
+        w->refuse = (int) block->slot;
+        return TG_VISIT_STOP;
+    }
+
+    w->visits++;
+
+    return 0;
+}
+
+
+static void
+test_visit_in_parts(void **state)
+{
+    int       parts, all;
+    char      name[8];
+    world_t  *w = *state;
+
+    w->f.nroutes = 0;
+
+    for (int i = 0; i < 200; i++) {
+        (void) snprintf(name, sizeof(name), "t%d", i);
+        w->f.name = name;
+        w->f.id = (uint64_t) i + 1;
+        put(w);
+
+        if (i % 20 == 0) {
+            count(w, find(w), 0);
+        }
+    }
+
+    /* what is before the given number stays, as what comes after the stop */
+
+    w->visits = 0;
+    tg_zone_visit_touched(w->zone, 100, report_some, w);
+    assert_int_equal(w->visits, 3);
+
+    all = 3;
+    w->refuse = 0;
+
+    for (parts = 0; parts == 0 || w->visits == 3; parts++) {
+        w->visits = 0;
+        tg_zone_visit_touched(w->zone, (uint32_t) w->refuse, report_some, w);
+        assert_int_equal(tg_zone_check(w->zone), 0);
+        all += w->visits;
+    }
+
+    assert_int_equal(parts, 3);
+    assert_int_equal(all, 10);
+    w->refuse = 0;
     assert_int_equal(visit(w), 0);
 }
 
@@ -582,6 +642,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         TEST(test_touched_only),
         TEST(test_refused_visit_stays_touched),
+        TEST(test_visit_in_parts),
         TEST(test_removed_route),
         TEST(test_removed_route_never_used),
         TEST(test_removed_tenant),
