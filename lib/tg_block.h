@@ -329,6 +329,9 @@ typedef struct {
     uint32_t  handover;         /* offset of tg_handover_t; 0: none */
     uint32_t  carried;          /* id of the last carry that was added to the
                                  * tenant's quotas, by tg_zone_put() */
+    uint32_t  carried_whole;    /* 1: each of its words has a bucket of its own,
+                                 * uncut */
+    uint32_t  reserved;
 } tg_block_t;
 
 /* Address of something inside a block. */

@@ -197,12 +197,13 @@ tg_handover_is_named(const tg_block_t *block, const tg_carry_t *carry)
 }
 
 
-static void
+/* 0: something of it is not counted, or in a bucket that consumers share. */
+static int
 tg_handover_add(tg_zone_t *zone, const tg_block_t *block,
     const tg_carry_t *carry, const tg_quota_now_t *now, uint64_t unix_us,
     tg_carried_t *result)
 {
-    int                rc;
+    int                rc, shared;
     uint64_t           left, word, after;
     tg_cell_t          cell;
     tg_meter_t         meter;
@@ -212,7 +213,7 @@ tg_handover_add(tg_zone_t *zone, const tg_block_t *block,
 
     if (quota == NULL || !tg_handover_is_named(block, carry)) {
         result->passed++;
-        return;
+        return 0;
     }
 
     tg_meter_init(&meter, block, quota, now);
@@ -220,7 +221,7 @@ tg_handover_add(tg_zone_t *zone, const tg_block_t *block,
 
     if (left == 0) {
         result->passed++;
-        return;
+        return 1;
     }
 
     do {
@@ -234,31 +235,39 @@ tg_handover_add(tg_zone_t *zone, const tg_block_t *block,
 
     } while (rc != 0 && !tg_cell_swap(&cell, word, after));
 
+    shared = rc != 0 && carry->key != 0 && cell.bucket == NULL;
     result->passed += rc == 0;
     result->added += rc != 0;
     result->capped += rc == 2;
-    result->shared += rc != 0 && carry->key != 0 && cell.bucket == NULL;
+    result->shared += shared;
+
+    /* what nothing is added of is of another period, which is over */
+    return rc != 2 && !shared;
 }
 
 
-void
+int
 tg_handover_import(tg_zone_t *zone, const tg_block_t *block,
     const tg_quota_now_t *now, uint64_t unix_us, tg_carried_t *result)
 {
+    int                   whole;
     const tg_carry_t     *carry;
     const tg_handover_t  *handover;
 
     handover = tg_block_handover(block);
+    whole = 1;
 
     if (handover == NULL) {
-        return;
+        return whole;
     }
 
     carry = tg_vec(block, handover->carry, tg_carry_t);
 
     for (uint32_t i = 0; i < handover->carry.n; i++) {
-        tg_handover_add(zone, block, &carry[i], now, unix_us, result);
+        whole &= tg_handover_add(zone, block, &carry[i], now, unix_us, result);
     }
+
+    return whole;
 }
 
 

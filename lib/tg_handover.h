@@ -46,8 +46,9 @@ int tg_handover_export(tg_zone_t *zone, const tg_block_t *block,
     void *data);
 
 /* Adds the block's carry to the tenant's quotas, and what became of its words to
- * result.  Called by tg_zone_put() before the block is published. */
-void tg_handover_import(tg_zone_t *zone, const tg_block_t *block,
+ * result.  Called by tg_zone_put() before the block is published.  Returns 1 when
+ * all that is left of them is counted where it belongs, otherwise 0. */
+int tg_handover_import(tg_zone_t *zone, const tg_block_t *block,
     const tg_quota_now_t *now, uint64_t unix_us, tg_carried_t *result);
 
 /* Takes off what is left of a word that was told, and is counted elsewhere now.

@@ -363,9 +363,11 @@ tg_put_carry(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
 
     old = entry ? tg_deref(zone, entry->block) : NULL;
     block->carried = 0;
+    block->carried_whole = 0;
 
     if (old && old->id == block->id && entry->era == (uint16_t) zone->era) {
         block->carried = old->carried;
+        block->carried_whole = old->carried_whole;
     }
 
     handover = tg_block_handover(block);
@@ -376,7 +378,9 @@ tg_put_carry(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
         return;
     }
 
-    tg_handover_import(zone, block, now, unix_us, &zone->carried);
+    block->carried_whole = (uint32_t) tg_handover_import(zone, block, now,
+                                                         unix_us,
+                                                         &zone->carried);
     block->carried = handover->carry_id;
 }
 

@@ -257,9 +257,15 @@ ngx_http_tenant_handover_write(const ngx_http_tenant_move_t *move,
 
     tg_text_reset(&h->body);
     tg_text_printf(&h->body, "{\"boot\":\"%s\",\"handover\":%u,"
-                   "\"tenant\":\"%s\",\"id\":%llu,\"words\":[", boot,
+                   "\"tenant\":\"%s\",\"id\":%llu,", boot,
                    (unsigned) move->id, move->name,
                    (unsigned long long) move->tenant);
+
+    if (block->carried && block->carried_whole) {
+        tg_text_printf(&h->body, "\"carried\":%u,", (unsigned) block->carried);
+    }
+
+    tg_text_str(&h->body, "\"words\":[");
 
     (void) tg_handover_export(ngx_http_tenant_sync.zone, block, &now,
                               ngx_http_tenant_handover_clock(),

@@ -129,6 +129,8 @@ const td_route_t  td_routes[] = {
         TD_BODY_NONE),
     SQL(TD_GET, "/v1/gateways/{gateway}/events", "reader",
         "list_gateway_events", TD_BODY_NONE),
+    SQL(TD_POST, "/v1/nodes/{node}/evacuate", "admin", "evacuate_node",
+        TD_BODY_NONE),
 
     SQL(TD_GET, "/v1/tokens", "admin", "list_tokens", TD_BODY_NONE),
     SQL(TD_POST, "/v1/tokens", "admin", "create_token", TD_BODY_JSON),

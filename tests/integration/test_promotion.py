@@ -34,15 +34,17 @@ def platform(request, database, backend):
 class Clients:
     """Several clients that ask the shared gateway without pause, each on a kept connection."""
 
-    def __init__(self, tenant, count=3):
+    def __init__(self, tenant, count=3, gateways=()):
         self.tenant, self.ended = tenant, threading.Event()
+        gateways = gateways or [tenant.gateway]
         self.statuses, self.errors = collections.Counter(), []
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(count)]
+        self.threads = [threading.Thread(target=self.run, args=[gateways[i % len(gateways)]], daemon=True)
+                        for i in range(count)]
         for thread in self.threads:
             thread.start()
 
-    def run(self):
-        with wire.Connection(self.tenant.gateway.address, 15) as connection:
+    def run(self, gateway):
+        with wire.Connection(gateway.address, 15) as connection:
             while not self.ended.is_set():
                 try:
                     self.statuses[connection.request("GET", "/", self.tenant.headers()).status] += 1
@@ -121,6 +123,60 @@ def test_no_quota_counts_anew(platform, window):
     # a window in seconds refills while the test runs
     assert limit <= statuses[200] <= limit + (0 if window == "day" else 3)
     assert outcomes(platform, tenant) == ["promote complete", "return complete", "promote complete"]
+
+
+@pytest.fixture
+def two(platform):
+    """Two shared gateways, to both of which a tenant's clients go."""
+    second = platform.gateway("shared-2")
+    yield [platform.gateways[0], second]
+    platform.retire(second)
+
+
+def used(platform, tenant):
+    return platform.database.one("SELECT max(used) FROM tiergate.quota_status WHERE tenant = %s", [tenant.name])
+
+
+@pytest.mark.parametrize("window", ["day", "86399s"])
+def test_two_shared_gateways_count_what_they_were_given_once(platform, two, window):
+    """Each is given all that was used, on a return; the next promotion adds what each has counted beyond."""
+    limit, sent = 1000, 0
+    tenant = platform.onboard(quotas=[quota(limit=limit, window=window)], **OPEN)
+    for tier in ["dedicated", "vcluster"] * 3 + ["dedicated"]:
+        for gateway, count in zip(two, (20, 13)):
+            for _ in range(count):
+                assert wire.request(gateway.address, "GET", "/", tenant.headers()).status == 200
+                sent += 1
+        move(platform, tenant, tier)
+    for _ in range(3):
+        assert wire.request(two[1].address, "GET", "/", tenant.headers()).status == 200
+        sent += 1
+    until(lambda: sent - 3 <= used(platform, tenant) <= sent, lambda: f"{sent}: {used(platform, tenant)}")
+    if window == "day":
+        until(lambda: used(platform, tenant) == sent, lambda: f"{sent}: {used(platform, tenant)}")
+    assert outcomes(platform, tenant) == ["promote complete", "return complete"] * 3 + ["promote complete"]
+
+
+def test_several_move_at_once(platform, two):
+    """Under load by both shared gateways, there, back, and there again."""
+    tenants = [platform.onboard(quotas=[quota(limit=1000000, window="day")], **OPEN) for _ in range(3)]
+    loads = [Clients(tenant, 2, two) for tenant in tenants]
+
+    def go(tenant, load):
+        for tier in ("dedicated", "vcluster", "dedicated"):
+            load.more(30)
+            move(platform, tenant, tier)
+        load.more(30)
+    threads = [threading.Thread(target=go, args=pair) for pair in zip(tenants, loads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for tenant, load in zip(tenants, loads):
+        statuses = load.end()
+        assert set(statuses) == {200}
+        assert outcomes(platform, tenant) == ["promote complete", "return complete", "promote complete"]
+        until(lambda: used(platform, tenant) == statuses[200], lambda: f"{statuses}: {used(platform, tenant)}")
 
 
 def test_misdirected_instead_of_forwarded(platform):

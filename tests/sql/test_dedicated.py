@@ -140,14 +140,14 @@ def test_reports_at_once(connect, db, promoted):
         session = connect()
         for _ in range(3):
             try:
-                report(session, gateway, handover, [{"quota": quota, "key": gateway}])
+                report(session, gateway, handover, [{"quota": quota, "key": "a", "name": gateway, "word": "1"}])
             except psycopg.Error as error:
                 assert error.sqlstate == "TG410"
 
     run_all([lambda g=g: send(g) for g in shared])
     assert state(db, "together") == ("dedicated", "promote", "done", "complete")
     words = one(db, "SELECT words FROM tiergate.handovers WHERE id = %s", handover)
-    assert sorted(w["key"] for w in words) == shared
+    assert sorted(w["name"] for w in words) == shared
     assert one(db, "SELECT count(*) FROM tiergate.gateway_events WHERE gateway = %s AND reason = 'Promoted'",
                own(db, "together")) == 1
 

@@ -135,6 +135,8 @@ members(world_t *w, unsigned id)
  * when the version is put, by the machine's clock, by which these words of long ago
  * have drained or are of another period; so nothing is there twice.
  */
+static int  whole;      /* all of the last carry is counted where it belongs */
+
 static tg_carried_t
 take_over(world_t *w, const char *quotas, const char *boost)
 {
@@ -143,8 +145,8 @@ take_over(world_t *w, const char *quotas, const char *boost)
 
     publish_more(w->b, quotas, boost, members(w, ++id));
     memset(&result, 0, sizeof(result));
-    tg_handover_import(w->b->zone, w->b->block, &w->b->now,
-                       w->b->now.unix_s * SECOND, &result);
+    whole = tg_handover_import(w->b->zone, w->b->block, &w->b->now,
+                               w->b->now.unix_s * SECOND, &result);
 
     return result;
 }
@@ -167,6 +169,7 @@ test_exact(void **state)
     result = take_over(w, TEN, NULL);
     assert_int_equal(result.added, 1);
     assert_int_equal(result.capped + result.shared + result.passed, 0);
+    assert_int_equal(whole, 1);
     assert_int_equal(admitted(w->b, 10), 4);
 
     pass(w->b, 6 * SECOND - 1);
@@ -232,6 +235,7 @@ test_added_to_what_is_there(void **state)
     result = take_over(w, TEN, NULL);
     assert_int_equal(result.added, 2);
     assert_int_equal(result.capped, 2);
+    assert_int_equal(whole, 0);
     assert_int_equal(admitted(w->b, 10), 0);
     pass(w->b, 6 * SECOND);
     assert_int_equal(admitted(w->b, 10), 1);
@@ -555,6 +559,9 @@ test_passed_over(void **state)
         if (result.passed != 1 || result.added != 0) {
             fail_msg("%s was taken", levels[i].what);
         }
+
+        /* of a level that has drained nothing is missing */
+        assert_int_equal(whole, i >= 6);
     }
 
     memset(&day, 0, sizeof(day));
@@ -709,12 +716,14 @@ test_once(void **state)
     publish_more(f, TEN_A_DAY, NULL, carry[0]);
     assert_int_equal(count_of(f), 3);
     assert_int_equal(f->block->carried, 7);
+    assert_int_equal(f->block->carried_whole, 1);
 
     /* further versions with the same carry, and none, and the same again */
     publish_more(f, TEN_A_DAY, NULL, carry[0]);
     assert_int_equal(count_of(f), 3);
     publish(f, TEN_A_DAY, NULL);
     assert_int_equal(f->block->carried, 7);
+    assert_int_equal(f->block->carried_whole, 1);
     publish_more(f, TEN_A_DAY, NULL, carry[0]);
     assert_int_equal(count_of(f), 3);
 
