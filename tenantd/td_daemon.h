@@ -27,6 +27,7 @@ typedef struct td_daemon_s {
     struct td_batches_s *batches;
     struct td_jwks_s    *jwks;
     struct td_provision_s *provision;   /* NULL: this tenantd runs no gateways */
+    struct td_handover_s *handover;     /* NULL: the provisioner has its own */
 
     uint8_t              secret_key[TG_SECRET_KEY_SIZE];
     int                  has_secret_key;

@@ -13,6 +13,7 @@
 #include "td_log.h"
 #include "td_metrics.h"
 #include "td_pool.h"
+#include "td_handover.h"
 #include "td_provision.h"
 #include "td_rest.h"
 #include "td_watch.h"
@@ -80,6 +81,9 @@ td_dispatch_metrics(td_request_t *request)
 
     if (request->daemon->provision != NULL) {
         td_provision_write_metrics(request->daemon->provision, &text);
+
+    } else if (request->daemon->handover != NULL) {
+        td_handover_write_metrics(request->daemon->handover, &text);
     }
 
     if (text.failed) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "td_feed.h"
+#include "td_handover.h"
 #include "td_log.h"
 #include "td_metrics.h"
 #include "td_pg.h"
@@ -74,16 +75,17 @@ static void
 td_feed_on_ready(td_pg_t *pg, void *data)
 {
     td_feed_t     *feed = data;
-    td_pg_step_t   step;
+    td_pg_step_t   step[2];
 
-    memset(&step, 0, sizeof(step));
-    step.statement = TD_SQL_LISTEN;
+    memset(step, 0, sizeof(step));
+    step[0].statement = TD_SQL_LISTEN;
+    step[1].statement = TD_SQL_LISTEN_INSTANCES;
     feed->listening = 0;
     feed->reading = 0;
     feed->since = td_now();
     td_pool_hurry(feed->daemon->pool);
     td_pool_hurry(feed->daemon->list_pool);
-    td_pg_run(pg, &step, 1);
+    td_pg_run(pg, step, feed->daemon->handover != NULL ? 2 : 1);
 }
 
 
@@ -242,6 +244,11 @@ td_feed_on_done(td_pg_t *pg, td_pg_outcome_e outcome, const PGresult *error,
     if (!feed->reading) {
         feed->listening = 1;
         td_feed_read(feed);
+
+        if (feed->daemon->handover != NULL) {
+            td_handover_advance(feed->daemon->handover);
+        }
+
         return;
     }
 
@@ -268,11 +275,18 @@ td_feed_on_lost(td_pg_t *pg, void *data)
 
 
 static void
-td_feed_on_notified(td_pg_t *pg, void *data)
+td_feed_on_notified(td_pg_t *pg, const char *channel, void *data)
 {
+    td_feed_t  *feed = data;
+
     (void) pg;
 
-    td_feed_read(data);
+    if (strcmp(channel, "tiergate_instances") != 0) {
+        td_feed_read(feed);
+
+    } else if (feed->daemon->handover != NULL) {
+        td_handover_advance(feed->daemon->handover);
+    }
 }
 
 

@@ -76,7 +76,7 @@ td_handover_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
     td_handover_t  *h = job->data;
 
     if (outcome == TD_JOB_ERROR) {
-        td_log(TD_LOG_ERR, "provision", "handovers stand still: %s",
+        td_log(TD_LOG_ERR, "handover", "handovers stand still: %s",
                PQresultErrorMessage(error));
     }
 

@@ -2,8 +2,8 @@
 
 /*
  * Moves of tenants between gateways wait for acknowledgements and deadlines.  The
- * registry decides; somebody has to call it while one is open, and that is the
- * provisioner.
+ * registry decides; somebody has to call it while one is open, and that is every
+ * tenantd: whoever runs the gateway may have died.
  */
 
 #ifndef TD_HANDOVER_H

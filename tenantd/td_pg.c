@@ -472,15 +472,22 @@ td_pg_read_results(td_pg_t *pg)
 static void
 td_pg_read_notifications(td_pg_t *pg)
 {
-    int        n;
+    char       channel[64];
     PGnotify  *notify;
 
-    for (n = 0; (notify = PQnotifies(pg->conn)) != NULL; n++) {
-        PQfreemem(notify);
-    }
+    channel[0] = '\0';
 
-    if (n > 0 && pg->handlers->notified != NULL) {
-        pg->handlers->notified(pg, pg->data);
+    while (pg->conn != NULL && (notify = PQnotifies(pg->conn)) != NULL) {
+        /* many of one channel come together */
+        if (strcmp(channel, notify->relname) != 0) {
+            snprintf(channel, sizeof(channel), "%s", notify->relname);
+
+            if (pg->handlers->notified != NULL) {
+                pg->handlers->notified(pg, channel, pg->data);
+            }
+        }
+
+        PQfreemem(notify);
     }
 }
 

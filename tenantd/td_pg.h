@@ -60,8 +60,8 @@ typedef struct {
         void *data);
     /* The connection is gone; it will come back by itself. */
     void (*lost)(td_pg_t *pg, void *data);
-    /* A notification has come; may be NULL. */
-    void (*notified)(td_pg_t *pg, void *data);
+    /* A notification has come, or several of the channel; may be NULL. */
+    void (*notified)(td_pg_t *pg, const char *channel, void *data);
 } td_pg_handlers_t;
 
 typedef struct {

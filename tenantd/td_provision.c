@@ -387,9 +387,10 @@ td_provision_on_lost(td_pg_t *pg, void *data)
 
 
 static void
-td_provision_on_notified(td_pg_t *pg, void *data)
+td_provision_on_notified(td_pg_t *pg, const char *channel, void *data)
 {
     (void) pg;
+    (void) channel;
 
     td_provision_read(data);
 }

@@ -26,6 +26,7 @@
 #include "td_metrics.h"
 #include "td_notify.h"
 #include "td_pool.h"
+#include "td_handover.h"
 #include "td_provision.h"
 #include "td_sql.h"
 #include "td_tls.h"
@@ -281,6 +282,9 @@ td_serve_make(td_serve_t *serve, tg_error_t *err)
         || (daemon->list_pool = td_serve_pool(daemon,
                 config->watch.list_connections, TD_SERVE_LIST_QUEUE,
                 TD_SERVE_LIST_TIMEOUT)) == NULL
+        || (config->provisioner.driver == TD_DRIVER_NONE
+            && (daemon->handover = td_handover_create(daemon->base,
+                    daemon->pool, config->provisioner.poll)) == NULL)
         || (daemon->feed = td_feed_create(daemon)) == NULL
         || (daemon->jwks = td_jwks_create(daemon)) == NULL)
     {
@@ -330,6 +334,7 @@ td_serve_unmake(td_serve_t *serve)
     td_batches_destroy(daemon->batches);
     td_watch_destroy(daemon->watch);
     td_feed_destroy(daemon->feed);
+    td_handover_destroy(daemon->handover);
     td_pool_destroy(daemon->list_pool);
     td_pool_destroy(daemon->pool);
 

@@ -2,6 +2,7 @@
 """From the shared gateway to a gateway of one's own and back: no request is lost, and no quota counts anew."""
 
 import collections
+import signal
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from support import process, wire
 from support.platform import quota, route
 from support.poll import until
+from support.tenantd import Tenantd
 from support.websocket import WebSocket
 from test_dedicated import Dedicated, Instance, drop
 
@@ -177,6 +179,26 @@ def test_several_move_at_once(platform, two):
         assert set(statuses) == {200}
         assert outcomes(platform, tenant) == ["promote complete", "return complete", "promote complete"]
         until(lambda: used(platform, tenant) == statuses[200], lambda: f"{statuses}: {used(platform, tenant)}")
+
+
+def test_a_tenantd_without_gateways_moves_tenants_on(platform):
+    """The one that runs the gateway dies when the move has begun."""
+    other = Tenantd(platform.database, platform.path / "none")
+    try:
+        tenant = platform.onboard(**OPEN)
+        move(platform, tenant, "dedicated")
+        # from now on nobody but the other is there: the gateways, and the move, are stuck without it
+        platform.tenantd.stop(signal.SIGKILL)
+        platform.database.psql(f"SELECT tiergate.set_tier('{tenant.name}', 'vcluster')")
+        placed(platform, tenant, "shared")
+        assert outcomes(platform, tenant) == ["promote complete", "return incomplete"]
+        metrics = wire.request(other.socket, "GET", "/metrics", {"Host": "localhost"}).text
+        assert 'tiergate_handovers_total{outcome="incomplete"}' in metrics
+    finally:
+        other.stop()
+        platform.tenantd.start()
+    assert not other.log.bad()
+    until(lambda: tenant.get().status == 200, "the shared gateways")
 
 
 def test_misdirected_instead_of_forwarded(platform):
