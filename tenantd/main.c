@@ -22,11 +22,30 @@ static const struct {
     { "token",   td_token,         "create or revoke a token of the REST API" },
     { "seal",    td_seal,          "seal a secret from standard input; --text, "
                                    "--base64url" },
+    { "agent",   td_agent,         "enforce the mesh on this machine; --detach "
+                                   "ends that" },
+    { "exec",    td_exec,          "run a command as a workload of the mesh" },
     { "routes",  td_print_routes,  "print the routes of the REST API" },
     { "options", td_print_options, "print the options of the configuration" },
     { "version", td_version,       "print the version" },
     { "help",    td_help,          "print this" },
 };
+
+
+#if !TIERGATE_MESH
+
+int
+td_agent(td_cli_t *cli)
+{
+    (void) cli;
+
+    fprintf(stderr, "tenantd: this is built without the mesh (clang, bpftool and "
+            "libbpf were missing)\n");
+
+    return 1;
+}
+
+#endif
 
 
 static int
@@ -62,7 +81,9 @@ td_help(td_cli_t *cli)
            "  --sql-dir DIR       the same as --set database.sql_dir=DIR\n\n"
            "  token create --name NAME [--scope admin|reader|tenant|gateway]\n"
            "               [--tenant T] [--gateway G] [--expires TIME]\n"
-           "  token revoke --name NAME\n", TIERGATE_SYSCONFDIR);
+           "  token revoke --name NAME\n\n"
+           "  exec --tenant T --service S [--name NAME] [--netns] [--user U]\n"
+           "       -- COMMAND [ARGUMENT]...\n", TIERGATE_SYSCONFDIR);
 
     return 0;
 }
@@ -99,7 +120,9 @@ main(int argc, char **argv)
             return 2;
         }
 
-        if (cli.words > 0 && td_commands[i].run != td_token) {
+        if (cli.words > 0 && td_commands[i].run != td_token
+            && td_commands[i].run != td_exec)
+        {
             fprintf(stderr, "tenantd %s: \"%s\" is too much\n", name,
                     cli.word[0]);
             return 2;

@@ -5,13 +5,16 @@
  *
  *   td_agent.c            start, the loop, the end
  *   td_agent_watch.c      the stream: lines, batches, liveness, resumption
- *   td_agent_document.c   a line's object, checked, as a struct
+ *   td_agent_client.c     requests to the registry
+ *   td_agent_document*.c  a line's object, checked, as a struct; td_agent_read.c
  *   td_agent_store.c      the objects there are, by kind and name, id, number
  *   td_agent_policy.c     policies of documents, as rules
- *   td_agent_apply.c      a batch into the kernel, in the safe order
+ *   td_agent_apply.c      a batch into store and kernel, in the safe order
+ *   td_agent_kernel.c     documents as rows of the kernel's maps
  *   td_agent_place.c      cgroups of workloads: waits for them, sees them go
  *   td_agent_snapshot.c   the same objects on disk
  *   td_agent_ack.c        what is in force, told to the registry
+ *   td_agent_report.c     health and workloads of exec, told to it
  *   td_agent_health.c     checks of endpoints on this node
  *   td_agent_exec.c       workloads of "tenantd exec"
  *   td_agent_flow.c       records of the kernel: metrics, and to the registry
@@ -41,15 +44,19 @@ typedef struct td_agent_s {
     char                       node[64];        /* [agent] node, or the host's name */
     char                       gateway[72];     /* "node-" and that */
     char                       boot[33];        /* of this life of the agent, hex */
+    int                        failed;
     struct td_multi_s         *multi;
+    struct td_agent_client_s  *client;
     struct td_agent_store_s   *store;
     struct td_agent_watch_s   *watch;
     struct td_agent_apply_s   *apply;
+    struct td_agent_kernel_s  *kernel;
     struct td_agent_place_s   *place;
     struct td_agent_snapshot_s *snapshot;
     struct td_agent_ack_s     *ack;
     struct td_agent_health_s  *health;
     struct td_agent_exec_s    *exec;
+    struct td_agent_report_s  *report;
     struct td_agent_flow_s    *flow;
 } td_agent_t;
 
@@ -66,6 +73,12 @@ const char *td_agent_name_policy(const td_agent_t *agent, uint32_t number);
 size_t td_agent_tenants(const td_agent_t *agent);
 size_t td_agent_services(const td_agent_t *agent);
 size_t td_agent_workloads(const td_agent_t *agent);
+
+/* The cgroup that the mesh is attached to. */
+const char *td_agent_cgroup(const td_agent_t *agent);
+
+/* Ends the loop, and the agent with exit status 1. */
+void td_agent_fail(td_agent_t *agent);
 
 /* The revision in force, 0 before the first; and "live", "snapshot", "loading". */
 uint64_t td_agent_revision(const td_agent_t *agent);

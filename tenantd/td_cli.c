@@ -24,6 +24,8 @@ static const struct {
     { "--tenant",   offsetof(td_cli_t, tenant),  NULL },
     { "--gateway",  offsetof(td_cli_t, gateway), NULL },
     { "--expires",  offsetof(td_cli_t, expires), NULL },
+    { "--service",  offsetof(td_cli_t, service), NULL },
+    { "--user",     offsetof(td_cli_t, user),    NULL },
     { "--set",      0, "%s" },
     { "--sql-dir",  0, "database.sql_dir=%s" },
     { "--conninfo", 0, "database.conninfo=%s" },
@@ -36,6 +38,8 @@ static const struct {
     { "--check",     offsetof(td_cli_t, check) },
     { "--text",      offsetof(td_cli_t, text) },
     { "--base64url", offsetof(td_cli_t, base64url) },
+    { "--netns",     offsetof(td_cli_t, netns) },
+    { "--detach",    offsetof(td_cli_t, detach) },
 };
 
 
@@ -116,6 +120,13 @@ td_cli_parse(td_cli_t *cli, int argc, char **argv)
     cli->word = argv;
 
     while (argc > 0) {
+        if (strcmp(argv[0], "--") == 0) {
+            while (--argc > 0) {
+                cli->word[cli->words++] = *++argv;
+            }
+            break;
+        }
+
         if (argv[0][0] != '-') {
             cli->word[cli->words++] = argv[0];
             argv++;
@@ -130,6 +141,8 @@ td_cli_parse(td_cli_t *cli, int argc, char **argv)
         argv += used;
         argc -= used;
     }
+
+    cli->word[cli->words] = NULL;
 
     return 0;
 }

@@ -25,8 +25,12 @@ typedef struct {
     const char  *tenant;
     const char  *gateway;
     const char  *expires;
+    const char  *service;       /* exec */
+    const char  *user;
+    int          netns;
+    int          detach;        /* agent */
     char       **word;          /* what is no option */
-    int          words;
+    int          words;         /* with a NULL behind them */
 } td_cli_t;
 
 /* Parses argv behind the command's name.  Returns -1 after a message. */
@@ -44,5 +48,7 @@ int td_seal(td_cli_t *cli);
 int td_token(td_cli_t *cli);
 int td_print_routes(td_cli_t *cli);
 int td_print_options(td_cli_t *cli);
+int td_agent(td_cli_t *cli);
+int td_exec(td_cli_t *cli);
 
 #endif /* TD_CLI_H */

@@ -19,6 +19,7 @@
 #include "config.h"
 #include "td_cidr.h"
 #include "td_curl.h"
+#include "td_multi.h"
 
 
 typedef struct td_fetch_s {
@@ -34,19 +35,10 @@ typedef struct td_fetch_s {
     void                     *data;
 } td_fetch_t;
 
-/* Of one socket that libcurl wants watched. */
-typedef struct td_curl_socket_s {
-    TAILQ_ENTRY(td_curl_socket_s)   link;
-    struct event                   *event;
-} td_curl_socket_t;
-
 struct td_curl_s {
-    struct event_base                  *base;
-    const td_config_t                  *config;
-    CURLM                              *multi;
-    struct event                       *timer;
-    TAILQ_HEAD(td_fetches_s, td_fetch_s)            fetches;
-    TAILQ_HEAD(td_curl_sockets_s, td_curl_socket_s)      sockets;
+    const td_config_t                     *config;
+    td_multi_t                            *multi;
+    TAILQ_HEAD(td_fetches_s, td_fetch_s)   fetches;
 };
 
 
@@ -56,7 +48,7 @@ td_fetch_free(td_fetch_t *fetch)
     TAILQ_REMOVE(&fetch->curl->fetches, fetch, link);
 
     if (fetch->easy != NULL) {
-        curl_multi_remove_handle(fetch->curl->multi, fetch->easy);
+        td_multi_remove(fetch->curl->multi, fetch->easy);
         curl_easy_cleanup(fetch->easy);
     }
 
@@ -178,127 +170,18 @@ td_fetch_problem(td_fetch_t *fetch, CURLcode code)
 
 
 static void
-td_curl_take_messages(td_curl_t *curl)
+td_fetch_done(CURL *easy, CURLcode code, void *data)
 {
-    int          left;
-    CURLMsg     *message;
-    CURLcode     code;
-    td_fetch_t  *fetch;
+    td_fetch_t  *fetch = data;
     const char  *problem;
 
-    while ((message = curl_multi_info_read(curl->multi, &left)) != NULL) {
-        if (message->msg != CURLMSG_DONE) {
-            continue;
-        }
+    problem = td_fetch_problem(fetch, code);
+    fetch->done(fetch->data, problem == NULL ? fetch->body : NULL, fetch->len,
+                problem);
 
-        code = message->data.result;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
-                          (char **) &fetch);
-
-        problem = td_fetch_problem(fetch, code);
-        fetch->done(fetch->data, problem == NULL ? fetch->body : NULL,
-                    fetch->len, problem);
-        td_fetch_free(fetch);
-    }
-}
-
-
-static void
-td_curl_on_socket(evutil_socket_t fd, short what, void *data)
-{
-    int         running;
-    td_curl_t  *curl = data;
-
-    curl_multi_socket_action(curl->multi, fd,
-                             (what & EV_READ ? CURL_CSELECT_IN : 0)
-                             | (what & EV_WRITE ? CURL_CSELECT_OUT : 0),
-                             &running);
-    td_curl_take_messages(curl);
-}
-
-
-static void
-td_curl_on_timer(evutil_socket_t fd, short what, void *data)
-{
-    int         running;
-    td_curl_t  *curl = data;
-
-    (void) fd;
-    (void) what;
-
-    curl_multi_socket_action(curl->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    td_curl_take_messages(curl);
-}
-
-
-static int
-td_curl_want_timer(CURLM *multi, long ms, void *data)
-{
-    td_curl_t       *curl = data;
-    struct timeval   tv = { ms / 1000, ms % 1000 * 1000 };
-
-    (void) multi;
-
-    if (ms < 0) {
-        evtimer_del(curl->timer);
-    } else {
-        evtimer_add(curl->timer, &tv);
-    }
-
-    return 0;
-}
-
-
-static void
-td_curl_unwatch(td_curl_t *curl, td_curl_socket_t *watched)
-{
-    TAILQ_REMOVE(&curl->sockets, watched, link);
-
-    if (watched->event != NULL) {
-        event_free(watched->event);
-    }
-
-    free(watched);
-}
-
-
-static int
-td_curl_want_socket(CURL *easy, curl_socket_t fd, int what, void *data,
-    void *socket_data)
-{
-    td_curl_t         *curl = data;
-    td_curl_socket_t  *watched = socket_data;
-
-    (void) easy;
-
-    if (what == CURL_POLL_REMOVE) {
-        if (watched != NULL) {
-            td_curl_unwatch(curl, watched);
-        }
-        return 0;
-    }
-
-    if (watched == NULL) {
-        watched = calloc(1, sizeof(td_curl_socket_t));
-        if (watched == NULL) {
-            return -1;
-        }
-
-        TAILQ_INSERT_TAIL(&curl->sockets, watched, link);
-        curl_multi_assign(curl->multi, fd, watched);
-    }
-
-    if (watched->event != NULL) {
-        event_free(watched->event);
-    }
-
-    watched->event = event_new(curl->base, fd, EV_PERSIST
-                               | (what & CURL_POLL_IN ? EV_READ : 0)
-                               | (what & CURL_POLL_OUT ? EV_WRITE : 0),
-                               td_curl_on_socket, curl);
-
-    return watched->event != NULL && event_add(watched->event, NULL) == 0
-           ? 0 : -1;
+    fetch->easy = NULL;
+    curl_easy_cleanup(easy);
+    td_fetch_free(fetch);
 }
 
 
@@ -312,23 +195,14 @@ td_curl_create(struct event_base *base, const td_config_t *config)
         return NULL;
     }
 
-    curl->base = base;
     curl->config = config;
     TAILQ_INIT(&curl->fetches);
-    TAILQ_INIT(&curl->sockets);
-    curl->multi = curl_multi_init();
-    curl->timer = evtimer_new(base, td_curl_on_timer, curl);
+    curl->multi = td_multi_create(base);
 
-    if (curl->multi == NULL || curl->timer == NULL) {
+    if (curl->multi == NULL) {
         td_curl_destroy(curl);
         return NULL;
     }
-
-    curl_multi_setopt(curl->multi, CURLMOPT_SOCKETFUNCTION,
-                      td_curl_want_socket);
-    curl_multi_setopt(curl->multi, CURLMOPT_SOCKETDATA, curl);
-    curl_multi_setopt(curl->multi, CURLMOPT_TIMERFUNCTION, td_curl_want_timer);
-    curl_multi_setopt(curl->multi, CURLMOPT_TIMERDATA, curl);
 
     return curl;
 }
@@ -337,8 +211,7 @@ td_curl_create(struct event_base *base, const td_config_t *config)
 void
 td_curl_destroy(td_curl_t *curl)
 {
-    td_fetch_t        *fetch;
-    td_curl_socket_t  *watched;
+    td_fetch_t  *fetch;
 
     if (curl == NULL) {
         return;
@@ -348,18 +221,7 @@ td_curl_destroy(td_curl_t *curl)
         td_fetch_free(fetch);
     }
 
-    if (curl->multi != NULL) {
-        curl_multi_cleanup(curl->multi);
-    }
-
-    while ((watched = TAILQ_FIRST(&curl->sockets)) != NULL) {
-        td_curl_unwatch(curl, watched);
-    }
-
-    if (curl->timer != NULL) {
-        event_free(curl->timer);
-    }
-
+    td_multi_destroy(curl->multi);
     free(curl);
 }
 
@@ -394,7 +256,6 @@ td_fetch_set_options(td_fetch_t *fetch, const char *url)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, td_curl_on_data);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, fetch);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, fetch->error);
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, fetch);
 
     if (config->jwks.ca_file[0] != '\0') {
         curl_easy_setopt(easy, CURLOPT_CAINFO, config->jwks.ca_file);
@@ -426,7 +287,7 @@ td_curl_get(td_curl_t *curl, const char *url, td_curl_done_pt done, void *data)
 
     td_fetch_set_options(fetch, url);
 
-    if (curl_multi_add_handle(curl->multi, fetch->easy) != CURLM_OK) {
+    if (td_multi_add(curl->multi, fetch->easy, td_fetch_done, fetch) != 0) {
         td_fetch_free(fetch);
         return -1;
     }
