@@ -12,6 +12,7 @@ import pytest
 from support import node
 from support.actor import Actor
 from support.mesh import MESHCTL, Mesh
+from support.site import Site, integration
 
 NAME = f"tiergate-test-{os.getpid()}"
 PINS = f"/sys/fs/bpf/{NAME}"
@@ -134,3 +135,33 @@ def stage(namespaces):
         if stage:
             stage.end()
         base.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A server with a database that has every migration, for copies."""
+    server = integration("postgres").Server(integration("process").folder("postgres"))
+    try:
+        server.template("tiergate_template", integration("tenantd").migrate)
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(server.path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def site(request, namespaces, postgres):
+    path = integration("process").folder(request.module.__name__.removeprefix("test_"))
+    base = node.Cgroup(node.cgroup_root() / NAME)
+    database = postgres.database("tiergate_template")
+    site = None
+    try:
+        site = Site(NAME, path, base, *namespaces, database)
+        yield site
+    finally:
+        if site:
+            site.end()
+        database.close()
+        base.remove()
+        if not request.session.testsfailed and not os.environ.get("KEEP"):
+            shutil.rmtree(path.resolve(), ignore_errors=True)
