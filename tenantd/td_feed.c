@@ -30,6 +30,7 @@ struct td_feed_s {
     int               reading;      /* or making itself listen */
     int               known;        /* the ring can be gone on with */
     int               dirty;        /* a hint came during a read */
+    int               unwatched;    /* the read under way is of the state only */
     long              since;        /* when the read under way began */
     char              registry[40];
 
@@ -53,9 +54,12 @@ td_feed_read(td_feed_t *feed)
         return;
     }
 
+    feed->unwatched = !td_watch_has_streams(feed->daemon->watch);
+
     memset(&step, 0, sizeof(step));
     snprintf(since, sizeof(since), "%lld",
-             feed->known ? (long long) td_ring_end(feed->ring) : -1LL);
+             feed->known && !feed->unwatched
+             ? (long long) td_ring_end(feed->ring) : -1LL);
     snprintf(most, sizeof(most), "%d", TD_FEED_MOST);
 
     step.statement = TD_SQL_WATCH_READ;
@@ -170,6 +174,16 @@ td_feed_restart(td_feed_t *feed)
 }
 
 
+/* Nobody was there to be told: who comes now reads it from SQL. */
+static void
+td_feed_skip(td_feed_t *feed)
+{
+    if (feed->state_revision > td_ring_end(feed->ring)) {
+        td_ring_reset(feed->ring, feed->state_revision);
+    }
+}
+
+
 static void
 td_feed_apply(td_feed_t *feed)
 {
@@ -188,6 +202,9 @@ td_feed_apply(td_feed_t *feed)
         td_feed_restart(feed);
         td_log(TD_LOG_NOTICE, "feed", "registry %s at revision %lld",
                feed->registry, (long long) feed->state_revision);
+
+    } else if (feed->unwatched) {
+        td_feed_skip(feed);
 
     } else {
         /* A read that was cut short ends with a whole revision. */

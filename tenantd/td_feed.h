@@ -8,6 +8,9 @@
  * connection): what counts is reading everything after the last revision, after
  * each notification, after each reconnect, and every few seconds.  While one read
  * is under way, hints are merged into one further read.
+ *
+ * While there is no stream, only the newest revision is read: documents that
+ * nobody waits for would cost as much as half of what it takes to make them.
  */
 
 #ifndef TD_FEED_H

@@ -241,6 +241,13 @@ td_stream_go_live(td_stream_t *stream)
 }
 
 
+int
+td_watch_has_streams(const td_watch_t *watch)
+{
+    return !TAILQ_EMPTY(&watch->streams);
+}
+
+
 void
 td_watch_advance(td_watch_t *watch)
 {

@@ -23,6 +23,9 @@ void td_watch_destroy(td_watch_t *watch);
 /* GET /v1/watch; the request's credential is set. */
 void td_watch_handle(td_watch_t *watch, td_request_t *request);
 
+/* Whether there is any stream, be it one that is only being opened. */
+int td_watch_has_streams(const td_watch_t *watch);
+
 /* The feed has moved: live streams get what is new. */
 void td_watch_advance(td_watch_t *watch);
 

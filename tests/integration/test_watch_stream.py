@@ -108,6 +108,25 @@ def test_resume_beyond_the_ring(daemon, admin, database):
     assert [line["revision"] for line in lines] == sorted(line["revision"] for line in lines)
 
 
+def test_resume_after_nobody_watched(daemon, admin, database):
+    """While there is no stream the feed reads no documents; who comes back misses nothing."""
+    lonely = Stream(daemon.socket, "lonely", since=database.revision())
+    seen = admin.call("POST", "/v1/tenants", {"name": "seen"})["revision"]
+    assert ("PUT", "seen") in names(lonely.until_revision(seen))
+    lonely.close()
+    until(lambda: "\ntiergate_tenantd_watch_streams 0\n" in admin.request("GET", "/metrics").text, "the stream to be gone")
+    missed = [admin.call("POST", "/v1/tenants", {"name": f"missed{n}"})["revision"] for n in range(3)]
+    until(lambda: admin.call("GET", "/v1/readyz")["revision"] == missed[-1], "the feed to have moved")
+
+    again, late = Stream(daemon.socket, "lonely", since=seen), Stream(daemon.socket, "late", since=missed[1])
+    assert names(again.until_revision(missed[-1])) == [("PUT", f"missed{n}") for n in range(3)]
+    assert names(late.until_revision(missed[-1])) == [("PUT", "missed2")]
+    live = admin.call("PATCH", "/v1/tenants/missed1", {"display_name": "M"})["revision"]
+    for stream in (again, late):
+        assert names(stream.until_revision(live)) == [("PUT", "missed1")]
+        stream.close()
+
+
 def test_gone(daemon, admin, database):
     admin.call("POST", "/v1/tenants", {"name": "gone"})
     now = database.revision()
