@@ -7,14 +7,46 @@
  * by a roll, which checks them first.  Both are names of one file most of the time.
  */
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <openssl/crypto.h>
 
 #include "td_life.h"
 #include "td_log.h"
 
 
-#define TD_ACCEPTED  "nginx.conf.accepted"
+#define TD_ACCEPTED    "nginx.conf.accepted"
+#define TD_ACCEPT_KEY  256      /* bytes of a key's file */
+
+
+/* For a master that may not read the site's. */
+static int
+td_instance_copy_key(td_instance_t *i, tg_error_t *err)
+{
+    int          rc;
+    char        *text;
+    const char  *file;
+
+    file = td_instance_config(i)->secrets.key_file;
+
+    if (file[0] == '\0') {
+        return 0;
+    }
+
+    text = td_prefix_read(file[0] == '/' ? "" : ".", file, TD_ACCEPT_KEY);
+
+    if (text == NULL) {
+        tg_error_set(err, "", "cannot read %.150s", file);
+        return -1;
+    }
+
+    rc = td_prefix_write(i->path, "secret.key", text, strlen(text), 0640, err);
+    OPENSSL_cleanse(text, strlen(text));
+    free(text);
+
+    return rc;
+}
 
 
 int
@@ -27,11 +59,15 @@ td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
     tg_text_init(&text);
     *reason = "ConfigInvalid";
     rc = td_gateway_render(&text, td_instance_config(i), i->host->template,
-                           i->host->user, i->host->group, i->path, &i->work,
-                           err);
+                           i->own ? NULL : i->host->user, i->host->group,
+                           i->own, i->path, &i->work, err);
 
     if (rc == 0) {
         *reason = "PrefixUnwritable";
+        rc = i->own ? td_instance_copy_key(i, err) : 0;
+    }
+
+    if (rc == 0) {
         rc = td_prefix_write(i->path, file, text.data, text.len, 0640, err);
     }
 

@@ -110,6 +110,7 @@ typedef struct {
         char      *plugin_modules;
         char      *template;            /* "": the one built in */
         char      *user;
+        td_range_t users;               /* of one instance each; 0: none */
         char      *address;
         td_range_t ports;
         char      *advertise;           /* "": address */

@@ -101,6 +101,7 @@ typedef struct {
     const td_config_t  *config;
     const td_work_t    *work;
     const char         *prefix;
+    int                 own;
     tg_text_t           block[TD_BLOCK_N];
     json_t             *parameters;
     tg_error_t         *err;
@@ -339,12 +340,12 @@ td_gateway_parameters(td_gateway_t *g)
         const char  *name;
         const char  *fmt;
     } paths[] = {
-        { "pid", "%s/nginx.pid" }, { "error_log", "%s/logs/error.log" },
+        { "error_log", "%s/logs/error.log" },
         { "access_log", "%s/logs/access.log" }, { "body_temp", "%s/tmp/body" },
         { "proxy_temp", "%s/tmp/proxy" }, { "uwsgi_temp", "%s/tmp/uwsgi" },
         { "fastcgi_temp", "%s/tmp/fastcgi" }, { "scgi_temp", "%s/tmp/scgi" },
         { "snapshot", "%s/data/registry.jsonl" }, { "prefix", "%s" },
-        { "admin", "unix:%s/admin.sock" }, { "source_token", "token=%s/token" },
+        { "source_token", "token=%s/token" },
     };
 
     config = g->config;
@@ -353,6 +354,10 @@ td_gateway_parameters(td_gateway_t *g)
         td_gateway_set(g, paths[i].name, paths[i].fmt, g->prefix);
     }
 
+    td_gateway_set(g, "pid", g->own ? "%s/run/nginx.pid" : "%s/nginx.pid",
+                   g->prefix);
+    td_gateway_set(g, "admin", g->own ? "unix:%s/run/admin.sock"
+                   : "unix:%s/admin.sock", g->prefix);
     td_gateway_set(g, "source_gateway", "gateway=%s", g->work->name);
     td_gateway_set(g, "source", config->provisioner.source[0] != '\0' ? "%s"
                    : "unix:%s", config->provisioner.source[0] != '\0'
@@ -412,13 +417,18 @@ static int
 td_gateway_fill(td_gateway_t *g, const char *template, tg_text_t *out)
 {
     int                 i;
+    char                key[TD_GATEWAY_PATH];
     td_render_block_t   blocks[TD_BLOCK_N + 1];
     td_render_values_t  values = { g->parameters, NULL, blocks };
+
+    /* the site's file is not for everybody: there is a copy in the prefix */
+    snprintf(key, sizeof(key), "%s/secret.key", g->prefix);
 
     if (td_gateway_load(g, g->config->provisioner.modules,
                         "ngx_http_tenant_module.so") != 0
         || td_gateway_directive(g, TD_BLOCK_SECRET_KEY, "tenant_secret_key",
-                                g->config->secrets.key_file) != 0
+                                g->own && g->config->secrets.key_file[0] != '\0'
+                                ? key : g->config->secrets.key_file) != 0
         || td_gateway_trust(g) != 0
         || td_gateway_plugins(g) != 0)
     {
@@ -445,7 +455,7 @@ td_gateway_fill(td_gateway_t *g, const char *template, tg_text_t *out)
 
 int
 td_gateway_render(tg_text_t *out, const td_config_t *config,
-    const char *template, const char *user, const char *group,
+    const char *template, const char *user, const char *group, int own,
     const char *prefix, const td_work_t *work, tg_error_t *err)
 {
     int           i, rc;
@@ -456,6 +466,7 @@ td_gateway_render(tg_text_t *out, const td_config_t *config,
     g.config = config;
     g.work = work;
     g.prefix = prefix;
+    g.own = own;
     g.err = err;
     g.parameters = json_object();
 

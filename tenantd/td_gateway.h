@@ -40,10 +40,11 @@ void td_gateway_limits(const json_t *spec, td_cgroup_limits_t *limits,
 
 /*
  * Adds nginx.conf for the prefix to out.  template: NULL for the one built in;
- * user, group: of the workers, or NULL.  Returns 0, or -1 with err.
+ * user, group: of the workers, or NULL.  own: master and workers have the same user,
+ * and its things are where td_prefix.h says.  Returns 0, or -1 with err.
  */
 int td_gateway_render(tg_text_t *out, const td_config_t *config,
-    const char *template, const char *user, const char *group,
+    const char *template, const char *user, const char *group, int own,
     const char *prefix, const td_work_t *work, tg_error_t *err);
 
 #endif /* TD_GATEWAY_H */

@@ -289,6 +289,7 @@ td_instance_options(td_instance_t *i, td_process_options_t *options)
     options->base = i->host->base;
     options->directory = i->path;
     options->cgroup = -1;
+    options->uid = i->own ? i->uid : 0;
     options->ended = td_instance_master_ended;
     options->data = i;
 }
@@ -407,6 +408,16 @@ td_instance_name_group(td_instance_t *i, const char *name)
 }
 
 
+void
+td_instance_own(td_instance_t *i, int own, uid_t uid)
+{
+    i->own = own;
+    i->uid = uid;
+    snprintf(i->socket, sizeof(i->socket), "%s%s/admin.sock", i->path,
+             own ? "/run" : "");
+}
+
+
 td_instance_t *
 td_instance_create(const td_host_t *host, const char *name)
 {
@@ -423,7 +434,7 @@ td_instance_create(const td_host_t *host, const char *name)
     snprintf(i->work.name, sizeof(i->work.name), "%s", name);
     snprintf(i->path, sizeof(i->path), "%s/%s",
              host->config->provisioner.directory, name);
-    snprintf(i->socket, sizeof(i->socket), "%s/admin.sock", i->path);
+    td_instance_own(i, 0, 0);
     td_instance_name_group(i, name);
     i->timer = evtimer_new(host->base, td_instance_on_timer, i);
     i->report = td_report_create(host->pool, name, td_instance_told, i);

@@ -28,6 +28,7 @@ typedef struct {
     td_pool_t          *pool;
     td_cgroup_t        *cgroup;
     const char         *user;           /* of the workers, or NULL */
+    int                 users;          /* each has one of its own: td_users.h */
     char                group[64];      /* their group, when user is set */
     uid_t               uid;            /* -1: as they are */
     gid_t               gid;

@@ -13,6 +13,7 @@
 #include "td_life.h"
 #include "td_log.h"
 #include "td_sql.h"
+#include "td_users.h"
 
 
 #define TD_INSTANCE_PORTS     16    /* taken ones before it is a failure */
@@ -49,8 +50,8 @@ td_instance_on_token(td_job_t *job, unsigned step, PGresult *result)
 
     token = PQgetvalue(result, 0, 0);
 
-    if (td_prefix_write(i->path, "token.next", token, strlen(token), 0600, &err)
-        != 0)
+    if (td_prefix_write(i->path, "token.next", token, strlen(token),
+                        i->own ? 0640 : 0600, &err) != 0)
     {
         td_log(TD_LOG_ERR, i->work.name, "%s", err.message);
     }
@@ -268,8 +269,8 @@ td_instance_start(td_instance_t *i)
     }
 
     /* a socket that a killed nginx has left would stop the next one */
-    td_prefix_unlink(i->path, "admin.sock");
-    td_prefix_unlink(i->path, "nginx.pid");
+    td_prefix_unlink(i->path, i->own ? "run/admin.sock" : "admin.sock");
+    td_prefix_unlink(i->path, i->own ? "run/nginx.pid" : "nginx.pid");
 
     i->strays = 1;
     i->process = td_instance_spawn(i);
@@ -408,15 +409,54 @@ td_instance_take_over(td_instance_t *i)
 }
 
 
+/* Whose it is, and all that it needs; make: also if there is nothing yet. */
+static int
+td_instance_settle(td_instance_t *i, int make, tg_error_t *err)
+{
+    int                 rc;
+    uid_t               uid;
+    const td_config_t  *config;
+
+    config = td_instance_config(i);
+
+    if (i->host->users) {
+        if (make
+            && td_prefix_make_parents(config->provisioner.directory, err) != 0)
+        {
+            return -1;
+        }
+
+        rc = td_users_take(config->provisioner.directory, i->path,
+                           &config->provisioner.users, make, &uid, err);
+
+        if (rc == 1 && i->host->user == NULL && make) {
+            tg_error_set(err, "", "the group of %.150s is not of [provisioner] "
+                         "users, and there is no user", i->path);
+            return -1;
+        }
+
+        if (rc == 0) {
+            td_instance_own(i, 1, uid);
+        }
+
+        if (rc < 0 && make) {
+            return -1;
+        }
+    }
+
+    return make ? td_prefix_make(config->provisioner.directory, i->path,
+                                 i->own ? i->uid : i->host->uid,
+                                 i->own ? (gid_t) i->uid : i->host->gid,
+                                 i->own, err) : 0;
+}
+
+
 void
 td_instance_look(td_instance_t *i)
 {
     tg_error_t  err;
 
-    if (i->known && i->work.running
-        && td_prefix_make(td_instance_config(i)->provisioner.directory, i->path,
-                          i->host->uid, i->host->gid, &err) != 0)
-    {
+    if (td_instance_settle(i, i->known && i->work.running, &err) != 0) {
         td_instance_fail(i, "PrefixUnwritable", "%s", err.message);
         return;
     }

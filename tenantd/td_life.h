@@ -44,6 +44,8 @@ struct td_instance_s {
     const td_host_t     *host;
     char                 path[TD_PREFIX_MAX + 64];
     char                 socket[TD_PREFIX_MAX + 80];
+    int                  own;           /* it has a user of its own, which is */
+    uid_t                uid;
     char                 group[80];     /* name of its cgroup */
     td_work_t            work;          /* what is wanted */
     int                  known;         /* by the registry */
@@ -116,6 +118,9 @@ void td_instance_ask(td_instance_t *i, int statement,
 void td_instance_output(td_instance_t *i, const char *file, long most,
     const char *with, char *text, size_t size);
 void td_instance_save(td_instance_t *i);
+
+/* Master and workers are of this user, if it has one of its own. */
+void td_instance_own(td_instance_t *i, int own, uid_t uid);
 void td_instance_options(td_instance_t *i, td_process_options_t *options);
 long long td_instance_wall(void);
 

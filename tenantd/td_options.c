@@ -27,6 +27,7 @@ static const char *td_parse_list(const char *value, void *field);
 static const char *td_parse_cidrs(const char *value, void *field);
 static const char *td_parse_networks(const char *value, void *field);
 static const char *td_parse_ports(const char *value, void *field);
+static const char *td_parse_users(const char *value, void *field);
 static const char *td_parse_driver(const char *value, void *field);
 static const char *td_parse_source(const char *value, void *field);
 static const char *td_parse_unknown(const char *value, void *field);
@@ -46,6 +47,7 @@ static const td_option_type_t  td_type_networks = {
     td_parse_networks, td_clear_list, 1
 };
 static const td_option_type_t  td_type_ports = { td_parse_ports, NULL, 0 };
+static const td_option_type_t  td_type_users = { td_parse_users, NULL, 0 };
 static const td_option_type_t  td_type_driver = { td_parse_driver, NULL, 0 };
 static const td_option_type_t  td_type_source = {
     td_parse_source, td_clear_string, 0
@@ -169,6 +171,8 @@ const td_option_t  td_options[] = {
           "template of nginx.conf; empty: the one built in"),
     FIXED(provisioner, user, "", string,
           "user of nginx's workers, when tenantd is root"),
+    FIXED(provisioner, users, "", users,
+          "user numbers of which each instance has its own; empty: user"),
     FIXED(provisioner, address, "127.0.0.1", string,
           "address that instances listen on"),
     FIXED(provisioner, ports, "20000-29999", ports, "ports for them"),
@@ -497,6 +501,32 @@ td_parse_ports(const char *value, void *field)
         || range->first > range->last)
     {
         return "must be ports as in 20000-29999";
+    }
+
+    return NULL;
+}
+
+
+/* As many as td_users.c keeps in mind at a time; never root. */
+static const char *
+td_parse_users(const char *value, void *field)
+{
+    int          n;
+    td_range_t  *range = field;
+
+    n = 0;
+    range->first = 0;
+    range->last = 0;
+
+    if (value[0] == '\0') {
+        return NULL;
+    }
+
+    if (sscanf(value, "%10ld-%10ld%n", &range->first, &range->last, &n) != 2
+        || value[n] != '\0' || range->first < 1 || range->last > 4294967293
+        || range->first > range->last || range->last - range->first >= 1000000)
+    {
+        return "must be user numbers as in 700000-709999, at most a million";
     }
 
     return NULL;

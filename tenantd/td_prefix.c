@@ -40,9 +40,8 @@ td_prefix_join(char *joined, const char *path, const char *file)
 }
 
 
-/* mkdir -p */
 static int
-td_prefix_make_parents(const char *directory)
+td_prefix_make_path(const char *directory)
 {
     char  path[PATH_MAX], *slash;
 
@@ -63,6 +62,35 @@ td_prefix_make_parents(const char *directory)
 }
 
 
+int
+td_prefix_make_parents(const char *directory, tg_error_t *err)
+{
+    return td_prefix_make_path(directory) == 0 ? 0
+           : td_prefix_fail(err, "make", directory, "");
+}
+
+
+/* A log that the master must find, for it may make none beside it. */
+static int
+td_prefix_make_log(const char *path, const char *file, uid_t uid, gid_t gid)
+{
+    int   fd, rc;
+    char  name[PATH_MAX];
+
+    td_prefix_join(name, path, file);
+    fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+              0640);
+    if (fd < 0) {
+        return -1;
+    }
+
+    rc = fchown(fd, uid, gid);
+    close(fd);
+
+    return rc;
+}
+
+
 static int
 td_prefix_make_one(const char *path, mode_t mode, uid_t uid, gid_t gid)
 {
@@ -76,22 +104,58 @@ td_prefix_make_one(const char *path, mode_t mode, uid_t uid, gid_t gid)
 }
 
 
-int
-td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
+/* Whose a part of the prefix is. */
+typedef enum {
+    TD_PART_TENANTD,
+    TD_PART_WORKERS,
+    TD_PART_MASTER,         /* the workers', if the master is of their user */
+    TD_PART_NONE            /* only there then */
+} td_part_e;
+
+
+static int
+td_prefix_make_parts(const char *path, uid_t uid, gid_t gid, int own,
     tg_error_t *err)
 {
+    int     theirs;
     size_t  i;
     char    sub[PATH_MAX];
     static const struct {
         const char  *name;
         mode_t       mode;
-        int          workers;       /* theirs */
+        td_part_e    whose;
     } parts[] = {
-        { "logs", 0750, 0 }, { "data", 0700, 1 },
+        { "logs", 0750, TD_PART_TENANTD }, { "data", 0700, TD_PART_WORKERS },
         /* what is in it is theirs; nginx as root gives it to them by name, so
          * that they must not put anything else in its place */
-        { "tmp", 0710, 0 },
+        { "tmp", 0710, TD_PART_MASTER },
+        { "run", 0700, TD_PART_NONE },
     };
+
+    for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (parts[i].whose == TD_PART_NONE && !own) {
+            continue;
+        }
+
+        td_prefix_join(sub, path, parts[i].name);
+        theirs = own ? parts[i].whose != TD_PART_TENANTD
+                 : parts[i].whose == TD_PART_WORKERS || gid == (gid_t) -1;
+
+        if (td_prefix_make_one(sub, parts[i].mode, theirs ? uid : geteuid(),
+                               gid) != 0)
+        {
+            return td_prefix_fail(err, "make", path, parts[i].name);
+        }
+    }
+
+    return 0;
+}
+
+
+int
+td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
+    int own, tg_error_t *err)
+{
 
     if (strlen(path) > TD_PREFIX_MAX) {
         tg_error_set(err, "", "%.110s is longer than %d bytes, too long for a "
@@ -99,24 +163,24 @@ td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
         return -1;
     }
 
-    if (td_prefix_make_parents(directory) != 0) {
-        return td_prefix_fail(err, "make", directory, "");
+    if (td_prefix_make_parents(directory, err) != 0) {
+        return -1;
     }
 
-    /* the workers may pass through, and see nothing */
-    if (td_prefix_make_one(path, 0710, (uid_t) -1, gid) != 0) {
+    /* the workers may pass through, and see nothing; files that are made in it get
+     * the group of a user of its own */
+    if (td_prefix_make_one(path, own ? 02710 : 0710, (uid_t) -1, gid) != 0) {
         return td_prefix_fail(err, "make", path, "");
     }
 
-    for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        td_prefix_join(sub, path, parts[i].name);
+    if (td_prefix_make_parts(path, uid, gid, own, err) != 0) {
+        return -1;
+    }
 
-        if (td_prefix_make_one(sub, parts[i].mode,
-                               parts[i].workers || gid == (gid_t) -1 ? uid
-                               : geteuid(), gid) != 0)
-        {
-            return td_prefix_fail(err, "make", path, parts[i].name);
-        }
+    if (own && (td_prefix_make_log(path, "logs/access.log", uid, gid) != 0
+                || td_prefix_make_log(path, "logs/error.log", uid, gid) != 0))
+    {
+        return td_prefix_fail(err, "make", path, "logs");
     }
 
     return 0;
@@ -203,13 +267,19 @@ char *
 td_prefix_read(const char *path, const char *file, size_t max)
 {
     char   *text, name[PATH_MAX];
+    int     fd;
     FILE   *stream;
     long    size;
     size_t  n;
 
     td_prefix_join(name, path, file);
-    stream = fopen(name, "re");
+    fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    stream = fd >= 0 ? fdopen(fd, "r") : NULL;
+
     if (stream == NULL) {
+        if (fd >= 0) {
+            close(fd);
+        }
         return NULL;
     }
 

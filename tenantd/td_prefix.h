@@ -10,7 +10,10 @@
  *   instance.json     what another life of tenantd must know
  *
  * What the workers' user may write is in directories of its own: the master may be
- * root, and reads the rest.
+ * root, and reads the rest.  Where the master has the same user, and the instance
+ * its own, nginx.pid and admin.sock are in run/, and secret.key is a copy of the
+ * site's key; all that is in the prefix then is of the user's group, which may read
+ * it.
  */
 
 #ifndef TD_PREFIX_H
@@ -22,8 +25,8 @@
 
 #include "tg_error.h"
 
-/* As sun_path is long, with room for "/admin.sock". */
-#define TD_PREFIX_MAX  96
+/* As sun_path is long, with room for "/run/admin.sock". */
+#define TD_PREFIX_MAX  92
 
 typedef struct {
     int64_t             generation;     /* of nginx.conf */
@@ -39,9 +42,13 @@ typedef struct {
     char                registry[40];
 } td_prefix_record_t;
 
-/* Makes what is not there.  uid -1: everything belongs to tenantd's user. */
+/* Makes what is not there.  uid -1: everything belongs to tenantd's user.  own: the
+ * master is of that user, too. */
 int td_prefix_make(const char *directory, const char *path, uid_t uid, gid_t gid,
-    tg_error_t *err);
+    int own, tg_error_t *err);
+
+/* mkdir -p */
+int td_prefix_make_parents(const char *directory, tg_error_t *err);
 
 /* Takes the lock.  A descriptor that holds it, or -1 with errno: EWOULDBLOCK when
  * somebody else has it, ENOENT when there is no such prefix. */

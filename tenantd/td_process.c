@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
@@ -455,6 +456,15 @@ td_process_child(const td_process_options_t *options, int output, char **env)
         (void) setrlimit(RLIMIT_NOFILE, &files);
     }
 
+    /* for good, and without tenantd's other groups */
+    if (options->uid != 0
+        && (setgroups(0, NULL) != 0
+            || setresgid(options->uid, options->uid, options->uid) != 0
+            || setresuid(options->uid, options->uid, options->uid) != 0))
+    {
+        _exit(127);
+    }
+
     umask(027);
 
     if (chdir(options->directory) == 0) {
@@ -508,7 +518,7 @@ td_process_start(const td_process_options_t *options)
 
     snprintf(path, sizeof(path), "%s/%s", options->directory, options->output);
     output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC
-                  | O_APPEND, 0640);
+                  | O_APPEND | O_NOFOLLOW, 0640);
     if (output < 0) {
         return NULL;
     }

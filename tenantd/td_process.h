@@ -26,6 +26,8 @@ typedef struct {
     const char         *output;         /* file in it for stdout and stderr, emptied */
     int                 cgroup;         /* directory's descriptor, or -1 */
     long                nofile;         /* RLIMIT_NOFILE, or 0: as it is */
+    uid_t               uid;            /* whose it is, and whose group; 0: as
+                                         * tenantd is */
     /* It has ended; status as waitpid's, or -1 when it was no child.  The process
      * is freed when this returns. */
     void              (*ended)(void *data, int status);

@@ -496,14 +496,25 @@ td_provision_find_user(td_provision_t *p, tg_error_t *err)
     user = p->daemon->config->provisioner.user;
     p->host.uid = (uid_t) -1;
     p->host.gid = (gid_t) -1;
+    p->host.users = p->daemon->config->provisioner.users.first != 0;
 
     if (geteuid() != 0) {
+        if (p->host.users) {
+            tg_error_set(err, "", "[provisioner] users: only root can give "
+                         "gateways users of their own");
+            return -1;
+        }
+
         return 0;       /* nginx could not become another */
     }
 
     if (user[0] == '\0') {
-        tg_error_set(err, "", "[provisioner] user must say whose nginx's "
-                     "workers are, since tenantd is root");
+        if (p->host.users) {
+            return 0;
+        }
+
+        tg_error_set(err, "", "[provisioner] user or users must say whose "
+                     "nginx's workers are, since tenantd is root");
         return -1;
     }
 

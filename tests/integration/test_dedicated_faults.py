@@ -277,12 +277,78 @@ def test_limits(make):
         platform.psql("UPDATE tiergate.tiers SET gateway = '{}' WHERE name = 'dedicated'")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the workers another user")
-def test_workers_of_another_user(make):
-    """The workers cannot read the token, nor write what the master reads."""
+def enterable():
+    """Skips where another user cannot come to what was built."""
     closed = [str(folder) for folder in process.BUILD.resolve().parents if not folder.stat().st_mode & 0o001]
     if closed:
         pytest.skip(f"another user cannot enter {closed[0]}")
+
+
+def may_read(uid, path):
+    return subprocess.run(["cat", path], user=uid, group=uid, extra_groups=[], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
+def uids(pid):
+    return set(map(int, pathlib.Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[:4]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give gateways users")
+def test_users_of_their_own(make):
+    """Master and workers of each gateway have a user that no other has, and that reads nothing of another."""
+    enterable()
+    platform = make(more="users = 700000-700002\n[listen]\nsocket_mode = 0666")
+    instances = [platform.dedicated(**KEYED) for _ in range(3)]
+    rows = [instance.settled() for instance in instances]
+    numbers = []
+    for instance, row in zip(instances, rows):
+        instance.serves()
+        found = [uids(pid) for pid in instance.processes]
+        assert len(found) >= 2 and all(each == found[0] for each in found) and len(found[0]) == 1
+        numbers.append(found[0].pop())
+    assert sorted(numbers) == [700000, 700001, 700002]
+    # what each may read, and what not
+    for uid, own in zip(numbers, instances):
+        until(lambda: (own.prefix / "data/registry.jsonl").exists(), "the snapshot")
+        for name in ["token", "secret.key", "nginx.conf", "data/registry.jsonl", "logs/access.log"]:
+            assert may_read(uid, own.prefix / name), name
+            for other in instances:
+                assert other is own or not may_read(uid, other.prefix / name), name
+        assert not may_read(uid, platform.tenantd.secret_key)
+        other = rows[(numbers.index(uid) + 1) % 3]["pid"]
+        assert not may_read(uid, f"/proc/{other}/environ")
+        # and nothing is there that it could put another's file in the place of
+        for folder in ["", "logs"]:
+            status = (own.prefix / folder).stat()
+            assert status.st_uid == 0 and not status.st_mode & 0o022, folder
+    # a fourth finds none, until one is free again
+    fourth = platform.dedicated(**KEYED)
+    assert "[provisioner] users" in failed(fourth, "PrefixUnwritable")["message"]
+    platform.rest.call("DELETE", instances[2].tenant.path)
+    fourth.settled()
+    fourth.serves()
+    assert uids(fourth.row["pid"]) == {numbers[2]}
+    # changes, deaths and another tenantd make no difference
+    instance, before = instances[0], rows[0]
+    platform.psql(f"SELECT tiergate.set_plugin('{instance.tenant.name}', 'gzip', '{{\"level\": 2}}')")
+    assert instance.settled()["pid"] == before["pid"]
+    os.kill(before["pid"], signal.SIGKILL)
+    until(lambda: instance.row["restarts"] == 1 and instance.row["phase"] == "ready", lambda: f"{instance.row}")
+    platform.tenantd.stop(signal.SIGKILL)
+    mark = platform.tenantd.log.mark()
+    platform.tenantd.start()
+    platform.tenantd.log.wait(f"{instance.name}: adopted -> ready", mark)
+    instance.serves()
+    assert all(uids(pid) == {numbers[0]} for pid in instance.processes)
+    # a larger body than a buffer goes through its own tmp
+    response = wire.request(instance.address, "POST", "/", instance.tenant.headers(key=instance.tenant.key), b"x" * 100000)
+    assert response.status == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the workers another user")
+def test_workers_of_another_user(make):
+    """The workers cannot read the token, nor write what the master reads."""
+    enterable()
     platform = make(user="nobody", more="[listen]\nsocket_mode = 0666")
     instance = platform.dedicated(**KEYED)
     row = instance.settled()
