@@ -202,7 +202,9 @@ td_stream_deliver(td_stream_t *stream, td_ring_t *ring)
 
     if (td_ring_end(ring) > stream->at) {
         stream->at = td_ring_end(ring);
-        if (last < stream->at) {
+
+        /* An agent acts at a BOOKMARK, so it gets one with each batch. */
+        if (last < stream->at || stream->view.kind == TD_VIEW_AGENT) {
             td_line_bookmark(stream->chunk, stream->at, 0);
         }
     }

@@ -193,11 +193,14 @@ def test_damaged_snapshot(site, cast, damage, said):
 
 def test_other_tenants(site, cast):
     """The node gets other tenants: everything is listed anew, and what it does not see is not there."""
-    shown = site.apply("UPDATE tiergate.mesh_nodes SET tenants = '{acme}' WHERE name = 'a'")
+    web = ("INSERT INTO tiergate.mesh_workloads (tenant, name, service, node, cgroup, addresses) VALUES ('beta', 'web-1', "
+           f"'web', 'a', '{site.below(cast['cgroups']['web'])}', '{{{STRANGER}}}')")
+    shown = site.apply("DELETE FROM tiergate.mesh_workloads WHERE tenant = 'beta';"
+                       "UPDATE tiergate.mesh_nodes SET tenants = '{acme}' WHERE name = 'a'")
     assert shown["state"] == "live"
     assert cast["web"].connect("c", ORDERS, 8080) != (ORDERS, 8080)
     assert cast["shop"].connect_many(virtual(site), 80, 5) == {8081: 5}
-    site.apply("UPDATE tiergate.mesh_nodes SET tenants = '{*}' WHERE name = 'a'")
+    site.apply("UPDATE tiergate.mesh_nodes SET tenants = '{*}' WHERE name = 'a';" + web)
     assert cast["web"].connect("c", ORDERS, 8080) == "EPERM"
 
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""tenantd exec: a command as a workload, with and without a network of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from support.node import cgroup_root, ip, until
+
+PYTHON = "/usr/bin/python3"
+SERVED, HOST = "10.77.0.1", "10.77.0.2"
+
+# What a workload does: a call, told by the exit status.
+CALL = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5, (sys.argv[3], 0) if sys.argv[3:] else None)
+print(s.getsockname()[0], flush=True)
+"""
+
+STAY = "import sys; print('here', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture(scope="module")
+def agent(site):
+    served = site.root.child("served")
+    site.rest.call("POST", "/v1/tenants", {"name": "acme", "tier": "dedicated"})
+    site.rest.call("POST", "/v1/tenants", {"name": "beta", "tier": "dedicated"})
+    site.sql(f"""
+        INSERT INTO tiergate.mesh_nodes (name, addresses, workload_nets, tenants)
+        VALUES ('a', '{{{HOST},10.78.0.1}}', '{{10.79.0.0/24}}', '{{*}}');
+        INSERT INTO tiergate.mesh_services (tenant, name, ports)
+        VALUES ('acme', 'orders', '[{{"port": 80, "protocol": "tcp"}}]'), ('acme', 'shop', '[]'), ('beta', 'web', '[]');
+        INSERT INTO tiergate.mesh_endpoints (tenant, service, address, port) VALUES ('acme', 'orders', '{SERVED}', 8080);
+        INSERT INTO tiergate.mesh_workloads (tenant, name, service, node, cgroup, addresses)
+        VALUES ('acme', 'orders-1', 'orders', 'a', '{site.below(served)}', '{{{SERVED}}}')""")
+    actor = site.actor(served)
+    actor.listen("l", SERVED, 8080)
+    agent = site.agent().start()
+    agent.served, agent.folder = actor, agent.cgroup.path / "exec"
+    site.acked(site.database.revision())
+    return agent
+
+
+def run(agent, *words, **more):
+    done = agent.exec(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    out, said = done.communicate(timeout=20)
+    return done.returncode, out.strip(), said.strip()
+
+
+def gone(agent, *path):
+    until(lambda: not agent.folder.joinpath(*path).exists(), f"{path} to go")
+
+
+def test_identity_is_that_of_the_service(site, agent):
+    assert run(agent, PYTHON, "-c", CALL, SERVED, 8080, HOST, service="shop") == (0, HOST, "")
+    status, _, said = run(agent, PYTHON, "-c", CALL, SERVED, 8080, HOST, tenant="beta", service="web")
+    assert status == 1 and "PermissionError" in said
+    gone(agent, "acme")
+    gone(agent, "beta")
+    assert json.loads((agent.state / "exec.json").read_text()) == []
+
+
+def test_the_command_is_itself(agent, tmp_path):
+    """Environment, directory, standard streams, exit status and signals."""
+    status, out, _ = run(agent, "sh", "-c", "echo $GREETING; pwd; cat /proc/self/cgroup; exit 42", cwd=tmp_path,
+                         env={"GREETING": "hello"}, options=("--name", "one"))
+    below = agent.folder.relative_to(cgroup_root())
+    assert status == 42 and out.splitlines()[:2] == ["hello", str(tmp_path)]
+    assert any(line.endswith(f"/{below}/acme/orders/one") for line in out.splitlines())
+    running = agent.exec(PYTHON, "-c", STAY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert running.stdout.readline() == "here\n"
+    running.terminate()
+    assert running.wait(10) == -signal.SIGTERM
+    running.communicate()
+    assert run(agent, "/no/such/command")[0] == 127 and run(agent, "/etc/passwd")[0] == 126
+    assert run(agent, "id", "-un", options=("--user", "nobody"))[:2] == (0, "nobody")
+    status, _, said = run(agent, "id", options=("--user", "no-such-user"))
+    assert status == 125 and "no such user" in said
+
+
+@pytest.mark.parametrize("more, said", [
+    ({"service": "nothing"}, "service acme/nothing is not known"),
+    ({"tenant": "nobody"}, "service nobody/orders is not known"),
+    ({"tenant": ".."}, "at most 63 of"),
+    ({"service": "a/../../x"}, "at most 63 of"),
+    ({"options": ("--name", "../x")}, "at most 63 of"),
+    ({"options": ("--name", "x" * 64)}, "at most 63 of"),
+    ({"options": ("--name", "X")}, "at most 63 of"),
+])
+def test_refused(agent, tmp_path, more, said):
+    """Before anything is made or run."""
+    before = sorted(agent.folder.rglob("*/"))
+    status, _, why = run(agent, "touch", tmp_path / "ran", **more)
+    assert status == 125 and said in why and len(why.splitlines()) == 1
+    assert not (tmp_path / "ran").exists() and sorted(agent.folder.rglob("*/")) == before
+
+
+def test_name_in_use(agent):
+    running = agent.exec(PYTHON, "-c", STAY, options=("--name", "same"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    running.stdout.readline()
+    status, _, why = run(agent, "true", options=("--name", "same"))
+    assert status == 125 and "runs already" in why
+    running.communicate()
+    gone(agent, "acme", "orders", "same")
+
+
+def links(agent):
+    return {word.split("@")[0] for word in ip("-o", "link", netns=agent.netns.name).stdout.split() if word.startswith("tgm")}
+
+
+def test_network_of_its_own(site, agent):
+    """An address of the node's net, that is the identity, and a veth that goes with it."""
+    status, out, said = run(agent, PYTHON, "-c", CALL, SERVED, 8080, service="shop", options=("--netns",))
+    assert (status, said) == (0, "") and out.startswith("10.79.0.")
+    status, _, said = run(agent, PYTHON, "-c", CALL, SERVED, 8080, tenant="beta", service="web", options=("--netns",))
+    assert status == 1 and "PermissionError" in said
+    gone(agent, "acme")
+    until(lambda: not links(agent), "the veth to go")
+
+
+def test_called_in_its_network(site, agent):
+    """What listens there is reached by its tenant, and not by another."""
+    serve = ("import socket, subprocess\ns = socket.create_server(('', 7000))\n"
+             "print(subprocess.run(['hostname', '-I'], capture_output=True, text=True).stdout, flush=True)\n"
+             "while True: s.accept()")
+    running = agent.exec(PYTHON, "-c", serve, service="orders", options=("--netns", "--name", "far"), stdout=subprocess.PIPE,
+                         text=True)
+    try:
+        address = running.stdout.readline().split()[0]
+        assert address.startswith("10.79.0.")
+        assert run(agent, PYTHON, "-c", CALL, address, 7000, HOST, service="shop")[0] == 0
+        assert run(agent, PYTHON, "-c", CALL, address, 7000, HOST, tenant="beta", service="web")[0] == 1
+    finally:
+        running.kill()
+        running.communicate()
+    gone(agent, "acme", "orders", "far")
+
+
+def test_agent_dies_meanwhile(site, agent):
+    """A workload lives through it, and is found again; one that ended meanwhile is taken away."""
+    stay, end = (agent.exec(PYTHON, "-c", STAY, service="shop", options=("--netns", "--name", name), stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE) for name in ("stays", "ends"))
+    assert stay.stdout.readline() == end.stdout.readline() == b"here\n"
+    assert len(links(agent)) == 2
+    agent.stop(signal.SIGKILL)
+    end.communicate()
+    assert (agent.folder / "acme/shop/ends").exists()
+    agent.start()
+    gone(agent, "acme", "shop", "ends")
+    until(lambda: len(links(agent)) == 1, "the veth to go")
+    assert (agent.folder / "acme/shop/stays").exists()
+    assert "workload acme/stays goes on" in agent.log.since(agent.mark)
+    stay.communicate()
+    gone(agent, "acme", "shop")
+    until(lambda: not links(agent), "the veth to go")
+
+
+def ask(agent, data, uid=None, close=False):
+    """Bytes on the agent's socket; what it answers."""
+    if uid is None:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(agent.socket)
+            s.sendall(data)
+            if close:
+                return b""
+            return s.makefile("rb").readline()
+    script = (f"import os, socket\nos.setgroups([]); os.setgid({uid}); os.setuid({uid})\ns = socket.socket(socket.AF_UNIX)\n"
+              f"s.connect({agent.socket!r}); s.sendall({data!r}); print(s.makefile().readline())")
+    return subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=False)
+
+
+GOOD = b'{"tenant":"acme","service":"orders"}\n'
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"\n", b"not one"), (b"{}\n", b"not one"), (b"[1]\n", b"not one"), (b"\xff\xfe\n", b"not one"),
+    (b'{"tenant":1,"service":"orders"}\n', b"not one"),
+    (b'{"tenant":"acme","tenant":"acme","service":"orders"}\n', b"not one"),
+    (b'{"tenant":"acme","service":"orders\\u0000x"}\n', b"not one"),
+    (b'{"tenant":"acme","service":"cgroup/../orders"}\n', b"at most 63"),
+    (b'{"tenant":"acme","service":"orders","netns":true}\n', b"namespace is missing"),
+    (b"x" * 2048, b"too long"), (b"[" * 2047 + b"\n", b"not one"),
+    (GOOD[:10], b"in time"),
+], ids=range(12))
+def test_hostile_requests(agent, data, said):
+    assert said in ask(agent, data)
+    assert agent.process.poll() is None and not list(agent.folder.glob("acme/orders/*"))
+
+
+def test_half_requests_do_no_harm(agent):
+    for _ in range(200):
+        ask(agent, GOOD[:10], close=True)
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(80)]
+    for s in waiting:
+        s.connect(agent.socket)
+    for s in waiting:
+        s.close()
+    until(lambda: run(agent, "true")[0] == 0, "room for others")
+
+
+def test_who_may(site, agent):
+    """A user without the right is refused, by the socket's mode and, when that lets anybody in, by the agent."""
+    assert "PermissionError" in ask(agent, GOOD, uid=65534).stderr
+    os.chmod(agent.socket, 0o666)
+    for folder in (pathlib.Path(agent.socket).resolve().parent, site.path.resolve()):
+        os.chmod(folder, 0o755)
+    refused = ask(agent, GOOD, uid=65534)
+    if "PermissionError" not in refused.stderr:            # a folder above that only root enters
+        assert "only root" in refused.stdout
+    assert not list(agent.folder.glob("acme/orders/*"))
