@@ -164,8 +164,8 @@ def ask(agent, data, uid=None, close=False):
     """Bytes on the agent's socket; what it answers."""
     if uid is None:
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
             s.connect(agent.socket)
+            s.settimeout(10)
             s.sendall(data)
             if close:
                 return b""
