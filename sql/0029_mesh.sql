@@ -356,6 +356,7 @@ INSERT INTO tiergate.refusals (name, status, slug, pointer, detail, hint) VALUES
     ('mesh_endpoints_port',      422, 'out-of-range',     '/port',          'port of endpoint %s does not lie between 1 and 65535', ''),
     ('mesh_endpoints_weight',    422, 'out-of-range',     '/weight',        'weight of endpoint %s does not lie between 0 and 1000', ''),
     ('mesh_endpoints_service',   422, 'unknown-port',     '/service_port',  'the service of endpoint %s has no such port', 'give the service the port first'),
+    ('mesh_endpoints_node',      422, 'tenant-not-assigned', '/node',       'the node of endpoint %s does not run the tenant, so its agent does not see the endpoint', 'name a node that runs the tenant'),
     ('mesh_endpoints_reason',    422, 'wrong-length',     '/reason',        'health_reason of endpoint %s has more than 200 bytes, or control characters', ''),
     ('mesh_endpoints_tcp',       409, 'endpoint-taken',   '/address',       'this address and port belong to a service already', 'an endpoint belongs to one service'),
     ('mesh_endpoints_udp',       409, 'endpoint-taken',   '/address',       'this address and port belong to a service already', 'an endpoint belongs to one service'),
@@ -663,7 +664,7 @@ BEGIN
     IF broken IS NULL AND NEW.workload_nets <> '{}' THEN
         PERFORM pg_advisory_xact_lock(hashtextextended('tiergate.mesh_nodes', 0));
         IF EXISTS (SELECT FROM tiergate.mesh_nodes n, unnest(n.workload_nets) theirs, unnest(NEW.workload_nets) ours
-                    WHERE n.name <> NEW.name AND theirs && ours) THEN
+                    WHERE n.id <> NEW.id AND theirs && ours) THEN
             PERFORM tiergate.refuse_row('mesh_nodes_nets_taken', NEW.name);
         END IF;
     END IF;
@@ -1048,6 +1049,10 @@ BEGIN
             broken := 'mesh_endpoints_service';
         END IF;
     END IF;
+    IF broken IS NULL AND NEW.node IS NOT NULL AND (TG_OP = 'INSERT' OR NEW.node IS DISTINCT FROM OLD.node)
+       AND EXISTS (SELECT FROM tiergate.mesh_nodes n WHERE n.name = NEW.node AND NOT tiergate.mesh_runs(n, NEW.tenant)) THEN
+        broken := 'mesh_endpoints_node';
+    END IF;
     IF broken IS NOT NULL THEN
         PERFORM tiergate.refuse_row(broken, CASE family(NEW.address) WHEN 6 THEN format('[%s]', host(NEW.address)) ELSE host(NEW.address) END
                                             || ':' || coalesce(NEW.port::text, '?'));
@@ -1127,6 +1132,8 @@ DECLARE
 BEGIN
     DELETE FROM tiergate.mesh_workloads x
      WHERE x.node = NEW.name AND x.source = 'gateway' AND NOT tiergate.mesh_runs(NEW, x.tenant);
+    UPDATE tiergate.mesh_endpoints e SET node = NULL
+     WHERE e.node = NEW.name AND NOT tiergate.mesh_runs(NEW, e.tenant);
     SELECT * INTO w FROM tiergate.mesh_workloads x
      WHERE x.node = NEW.name AND NOT tiergate.mesh_runs(NEW, x.tenant)
        -- those of a tenant that is being deleted are about to go
@@ -1410,9 +1417,7 @@ AS $$
 DECLARE
     n tiergate.mesh_nodes := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 BEGIN
-    IF TG_OP <> 'UPDATE' OR (OLD.addresses, OLD.workload_nets) IS DISTINCT FROM (NEW.addresses, NEW.workload_nets) THEN
-        INSERT INTO tiergate.changes (kind, object_id, name) VALUES ('mesh_node', n.id, n.name) ON CONFLICT DO NOTHING;
-    END IF;
+    INSERT INTO tiergate.changes (kind, object_id, name) VALUES ('mesh_node', n.id, n.name) ON CONFLICT DO NOTHING;
     IF TG_OP <> 'UPDATE' OR OLD.tenants <> NEW.tenants THEN
         INSERT INTO tiergate.changes (kind, object_id, name) VALUES ('mesh_agent', n.id, 'node-' || n.name) ON CONFLICT DO NOTHING;
     END IF;
@@ -1422,8 +1427,10 @@ $$;
 
 COMMENT ON FUNCTION tiergate.mesh_nodes_marked() IS 'Trigger: a node changed, or what its agent sees';
 
-CREATE TRIGGER mesh_nodes_mark AFTER INSERT OR UPDATE OR DELETE ON tiergate.mesh_nodes
+CREATE TRIGGER mesh_nodes_mark AFTER INSERT OR DELETE ON tiergate.mesh_nodes
     FOR EACH ROW EXECUTE FUNCTION tiergate.mesh_nodes_marked();
+CREATE TRIGGER mesh_nodes_mark_update AFTER UPDATE ON tiergate.mesh_nodes
+    FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION tiergate.mesh_nodes_marked();
 
 
 CREATE FUNCTION tiergate.mesh_tenants_marked()
@@ -1454,11 +1461,8 @@ COMMENT ON FUNCTION tiergate.mesh_tenants_marked() IS
 
 CREATE TRIGGER mesh_tenants_mark AFTER INSERT OR DELETE ON tiergate.mesh_tenants
     FOR EACH ROW EXECUTE FUNCTION tiergate.mesh_tenants_marked();
-CREATE TRIGGER mesh_tenants_mark_update AFTER UPDATE OF from_same, from_other, from_outside, from_node, to_same, to_other, to_outside
-    ON tiergate.mesh_tenants FOR EACH ROW
-    WHEN ((OLD.from_same, OLD.from_other, OLD.from_outside, OLD.from_node, OLD.to_same, OLD.to_other, OLD.to_outside)
-          IS DISTINCT FROM (NEW.from_same, NEW.from_other, NEW.from_outside, NEW.from_node, NEW.to_same, NEW.to_other, NEW.to_outside))
-    EXECUTE FUNCTION tiergate.mesh_tenants_marked();
+CREATE TRIGGER mesh_tenants_mark_update AFTER UPDATE ON tiergate.mesh_tenants
+    FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION tiergate.mesh_tenants_marked();
 
 
 CREATE FUNCTION tiergate.mesh_services_inserted()

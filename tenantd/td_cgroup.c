@@ -16,6 +16,7 @@
 #define TD_CGROUP_PERIOD  100000        /* us, of cpu.max */
 
 struct td_cgroup_s {
+    size_t  mount_len;              /* of path: where the mount ends */
     char  path[PATH_MAX];               /* "": there are none */
     char  why[256];                     /* why there are none */
 };
@@ -134,7 +135,9 @@ td_cgroup_create(const char *path)
         cgroup->path[0] = '\0';
         snprintf(cgroup->why, sizeof(cgroup->why), "no cgroup2 is mounted");
 
-    } else if (td_cgroup_make(cgroup, path) != 0) {
+    } else if ((cgroup->mount_len = strlen(cgroup->path)) > 0
+               && td_cgroup_make(cgroup, path) != 0)
+    {
         snprintf(cgroup->why, sizeof(cgroup->why), "cannot make %.180s: %s",
                  cgroup->path, strerror(errno));
         cgroup->path[0] = '\0';
@@ -161,6 +164,19 @@ td_cgroup_path(const td_cgroup_t *cgroup, const char *name, char *path,
     size_t size)
 {
     snprintf(path, size, "%s/%s", cgroup->path, name);
+}
+
+
+void
+td_cgroup_where(const td_cgroup_t *cgroup, const char *name, char *path,
+    size_t size)
+{
+    const char  *below;
+
+    below = cgroup->path + cgroup->mount_len;
+    below += strspn(below, "/");
+    snprintf(path, size, "%s%s%s", below, *below != '\0' ? "/" : "",
+             cgroup->path[0] != '\0' ? name : "");
 }
 
 

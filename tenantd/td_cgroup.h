@@ -26,6 +26,11 @@ typedef struct {
 td_cgroup_t *td_cgroup_create(const char *path);
 void td_cgroup_destroy(td_cgroup_t *cgroup);
 
+/* The path of an instance's cgroup below the mount; "" if there are no cgroups
+ * here. */
+void td_cgroup_where(const td_cgroup_t *cgroup, const char *name, char *path,
+    size_t size);
+
 /* Makes the cgroup of an instance; its directory's descriptor, or -1: there are no
  * cgroups here. */
 int td_cgroup_open(td_cgroup_t *cgroup, const char *name);

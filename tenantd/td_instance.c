@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -421,6 +422,7 @@ td_instance_own(td_instance_t *i, int own, uid_t uid)
 td_instance_t *
 td_instance_create(const td_host_t *host, const char *name)
 {
+    char            cgroup[PATH_MAX + 128];
     td_instance_t  *i;
 
     i = calloc(1, sizeof(td_instance_t));
@@ -437,7 +439,8 @@ td_instance_create(const td_host_t *host, const char *name)
     td_instance_own(i, 0, 0);
     td_instance_name_group(i, name);
     i->timer = evtimer_new(host->base, td_instance_on_timer, i);
-    i->report = td_report_create(host->pool, name, td_instance_told, i);
+    td_cgroup_where(host->cgroup, i->group, cgroup, sizeof(cgroup));
+    i->report = td_report_create(host->pool, name, cgroup, td_instance_told, i);
 
     if (i->timer == NULL || i->report == NULL) {
         td_instance_destroy(i);

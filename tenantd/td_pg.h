@@ -16,7 +16,7 @@
 #include <libpq-fe.h>
 
 #define TD_PG_MAX_STEPS   6
-#define TD_PG_MAX_PARAMS  10
+#define TD_PG_MAX_PARAMS  11
 
 typedef struct {
     const char  *name;          /* of the prepared statement */

@@ -32,6 +32,7 @@ typedef struct td_report_item_s {
 struct td_report_s {
     td_pool_t                                  *pool;
     char                                        name[64];
+    char                                       *cgroup;
     TAILQ_HEAD(td_report_items_s, td_report_item_s)  items;
     int                                         n;
     td_job_t                                    job;        /* of the first */
@@ -206,6 +207,7 @@ td_report_retry(td_report_t *report)
     step->param[7] = item->restarts;
     step->param[8] = item->reason;
     step->param[9] = item->message.data;
+    step->param[10] = report->cgroup;
 
     if (item->ready) {
         step = td_job_step(&report->job, TD_SQL_INSTANCE_READY);
@@ -239,7 +241,7 @@ td_report_add(td_report_t *report, const td_observation_t *observation)
 
 
 td_report_t *
-td_report_create(td_pool_t *pool, const char *name,
+td_report_create(td_pool_t *pool, const char *name, const char *cgroup,
     void (*told)(void *data, int ready), void *data)
 {
     td_report_t  *report;
@@ -252,6 +254,11 @@ td_report_create(td_pool_t *pool, const char *name,
     report->pool = pool;
     report->told = told;
     report->data = data;
+    report->cgroup = strdup(cgroup);
+    if (report->cgroup == NULL) {
+        free(report);
+        return NULL;
+    }
     snprintf(report->name, sizeof(report->name), "%s", name);
     TAILQ_INIT(&report->items);
 
@@ -272,5 +279,6 @@ td_report_destroy(td_report_t *report)
         td_report_drop(report, TAILQ_FIRST(&report->items));
     }
 
+    free(report->cgroup);
     free(report);
 }

@@ -44,9 +44,10 @@ typedef struct {
 
 typedef struct td_report_s  td_report_t;
 
-/* told: an observation has been written, ready as it said.  NULL: no memory. */
+/* cgroup: its path below the mount, or "".  told: an observation has been written,
+ * ready as it said.  NULL: no memory. */
 td_report_t *td_report_create(td_pool_t *pool, const char *name,
-    void (*told)(void *data, int ready), void *data);
+    const char *cgroup, void (*told)(void *data, int ready), void *data);
 
 /* Forgets what was not told. */
 void td_report_destroy(td_report_t *report);

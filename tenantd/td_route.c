@@ -29,6 +29,18 @@
     SQL(TD_DELETE, TENANT "/" #names "/{" #name "}", writer,                  \
         "delete_" #name, TD_BODY_NONE)
 
+#define MESH  TENANT "/mesh"
+
+/* The same of the mesh. */
+#define MESHED(names, name, writer)                                           \
+    SQL(TD_GET, MESH "/" #names, "reader", "list_mesh_" #names, TD_BODY_NONE),\
+    SQL(TD_GET, MESH "/" #names "/{" #name "}", "reader", "get_mesh_" #name,  \
+        TD_BODY_NONE),                                                        \
+    SQL(TD_PUT, MESH "/" #names "/{" #name "}", writer, "put_mesh_" #name,    \
+        TD_BODY_JSON),                                                        \
+    SQL(TD_DELETE, MESH "/" #names "/{" #name "}", writer,                    \
+        "delete_mesh_" #name, TD_BODY_NONE)
+
 
 const td_route_t  td_routes[] = {
     OPEN(TD_GET, "/v1/healthz", TD_ROUTE_HEALTHZ),
@@ -43,6 +55,8 @@ const td_route_t  td_routes[] = {
         TD_BODY_JSON),
     SQL(TD_POST, "/v1/gateways/{gateway}/handover", "gateway",
         "report_handover", TD_BODY_JSON),
+    SQL(TD_POST, "/v1/gateways/{gateway}/mesh", "gateway", "report_mesh",
+        TD_BODY_JSON),
 
     SQL(TD_GET, "/v1/tenants", "reader", "list_tenants", TD_BODY_NONE),
     { TD_POST, "/v1/tenants", "admin", TD_ROUTE_TENANT, "create_tenant",
@@ -88,6 +102,20 @@ const td_route_t  td_routes[] = {
     SQL(TD_GET, TENANT "/gateway", "reader", "get_tenant_gateway",
         TD_BODY_NONE),
 
+    SQL(TD_GET, MESH, "reader", "get_mesh", TD_BODY_NONE),
+    SQL(TD_PATCH, MESH, "tenant", "patch_mesh", TD_BODY_JSON),
+    SQL(TD_DELETE, MESH, "admin", "delete_mesh", TD_BODY_NONE),
+    MESHED(services, service, "tenant"),
+    SQL(TD_GET, MESH "/services/{service}/endpoints", "reader",
+        "list_mesh_endpoints", TD_BODY_NONE),
+    SQL(TD_PUT, MESH "/services/{service}/endpoints/{endpoint}", "tenant",
+        "put_mesh_endpoint", TD_BODY_OPTIONAL),
+    SQL(TD_DELETE, MESH "/services/{service}/endpoints/{endpoint}", "tenant",
+        "delete_mesh_endpoint", TD_BODY_NONE),
+    /* whose a process is, is not for its tenant to say */
+    MESHED(workloads, workload, "admin"),
+    MESHED(policies, policy, "tenant"),
+
     SQL(TD_GET, TENANT "/keys", "reader", "list_keys", TD_BODY_NONE),
     SQL(TD_POST, TENANT "/keys", "tenant", "create_key", TD_BODY_JSON),
     SQL(TD_POST, TENANT "/keys/{id}/rotate", "tenant", "rotate_key",
@@ -130,6 +158,14 @@ const td_route_t  td_routes[] = {
     SQL(TD_GET, "/v1/gateways/{gateway}/events", "reader",
         "list_gateway_events", TD_BODY_NONE),
     SQL(TD_POST, "/v1/nodes/{node}/evacuate", "admin", "evacuate_node",
+        TD_BODY_NONE),
+
+    SQL(TD_GET, "/v1/mesh/nodes", "reader", "list_mesh_nodes", TD_BODY_NONE),
+    SQL(TD_GET, "/v1/mesh/nodes/{node}", "reader", "get_mesh_node",
+        TD_BODY_NONE),
+    SQL(TD_PUT, "/v1/mesh/nodes/{node}", "admin", "put_mesh_node",
+        TD_BODY_JSON),
+    SQL(TD_DELETE, "/v1/mesh/nodes/{node}", "admin", "delete_mesh_node",
         TD_BODY_NONE),
 
     SQL(TD_GET, "/v1/tokens", "admin", "list_tokens", TD_BODY_NONE),

@@ -37,6 +37,7 @@
 #define TD_SERVE_LIST_QUEUE     4096
 #define TD_SERVE_CHORES         60              /* seconds */
 #define TD_SERVE_DRAIN_TICK     20              /* ms */
+#define TD_SERVE_AWAY_TICK      1               /* seconds */
 
 typedef struct {
     td_daemon_t    daemon;
@@ -46,7 +47,11 @@ typedef struct {
     struct event  *hangup;
     struct event  *chores;
     struct event  *drain;
+    struct event  *away;
     td_job_t       housekeeping;
+    td_job_t       nodes_away;
+    long           reachable;       /* since when agents could report; 0: not now */
+    char           reachable_ms[24];
     long           drain_until;
 } td_serve_t;
 
@@ -193,6 +198,42 @@ td_serve_on_chores(evutil_socket_t fd, short what, void *data)
 }
 
 
+/* Agents that are not heard of are away, unless it is tenantd or the registry that
+ * was not there to hear them. */
+static void
+td_serve_on_away(evutil_socket_t fd, short what, void *data)
+{
+    td_pg_step_t  *step;
+    td_serve_t    *serve = data;
+
+    (void) fd;
+    (void) what;
+
+    if (!td_feed_ready(serve->daemon.feed)) {
+        serve->reachable = 0;
+        return;
+    }
+
+    if (serve->reachable == 0) {
+        serve->reachable = td_now();
+    }
+
+    if (serve->nodes_away.pool != NULL) {
+        return;
+    }
+
+    snprintf(serve->reachable_ms, sizeof(serve->reachable_ms), "%ld",
+             td_now() - serve->reachable);
+
+    td_job_reset(&serve->nodes_away);
+    td_job_step(&serve->nodes_away, TD_SQL_BEGIN);
+    step = td_job_step(&serve->nodes_away, TD_SQL_MESH_NODES_AWAY);
+    step->param[0] = serve->reachable_ms;
+    td_job_step(&serve->nodes_away, TD_SQL_COMMIT);
+    td_job_submit(serve->daemon.pool, &serve->nodes_away);
+}
+
+
 /* The database answers somebody: the feed above all must not be late then. */
 static void
 td_serve_on_database_up(void *data)
@@ -234,7 +275,7 @@ td_serve_pool(td_daemon_t *daemon, long connections, long queue, long timeout)
 static int
 td_serve_make_events(td_serve_t *serve)
 {
-    struct timeval      soon = { 5, 0 };
+    struct timeval      soon = { 5, 0 }, away = { TD_SERVE_AWAY_TICK, 0 };
     struct event_base  *base;
 
     base = serve->daemon.base;
@@ -243,14 +284,17 @@ td_serve_make_events(td_serve_t *serve)
     serve->hangup = evsignal_new(base, SIGHUP, td_serve_on_hangup, serve);
     serve->chores = evtimer_new(base, td_serve_on_chores, serve);
     serve->drain = event_new(base, -1, EV_PERSIST, td_serve_on_drain, serve);
+    serve->away = event_new(base, -1, EV_PERSIST, td_serve_on_away, serve);
     serve->housekeeping.done = td_serve_housekept;
+    serve->nodes_away.done = td_serve_housekept;
 
     return serve->term == NULL || serve->interrupt == NULL
            || serve->hangup == NULL || serve->chores == NULL
-           || serve->drain == NULL
+           || serve->drain == NULL || serve->away == NULL
            || evsignal_add(serve->term, NULL) != 0
            || evsignal_add(serve->interrupt, NULL) != 0
            || evsignal_add(serve->hangup, NULL) != 0
+           || event_add(serve->away, &away) != 0
            || evtimer_add(serve->chores, &soon) != 0 ? -1 : 0;
 }
 
@@ -342,6 +386,7 @@ td_serve_unmake(td_serve_t *serve)
     td_serve_free_event(serve->interrupt);
     td_serve_free_event(serve->hangup);
     td_serve_free_event(serve->chores);
+    td_serve_free_event(serve->away);
     td_serve_free_event(serve->drain);
 
     if (daemon->base != NULL) {

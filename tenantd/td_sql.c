@@ -80,6 +80,8 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         "SELECT tiergate.jwks_failed($1::bigint, $2::text)", 2 },
     [TD_SQL_HOUSEKEEPING] = {
         "td_housekeeping", "SELECT tiergate.housekeeping()", 0 },
+    [TD_SQL_MESH_NODES_AWAY] = {
+        "td_mesh_nodes_away", "SELECT tiergate.mesh_nodes_away($1::bigint)", 1 },
     [TD_SQL_LISTEN_INSTANCES] = {
         "td_listen_instances", "LISTEN tiergate_instances", 0 },
     [TD_SQL_INSTANCES_CLAIM] = {
@@ -95,7 +97,7 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
         "td_instance_observed",
         "SELECT tiergate.instance_observed($1::text, $2::text, $3::bigint,"
         " $4::jsonb, $5::integer, $6::integer, $7::bigint, $8::integer,"
-        " $9::text, $10::text)", 10 },
+        " $9::text, $10::text, $11::text)", 11 },
     [TD_SQL_INSTANCE_READY] = {
         "td_instance_ready", "SELECT tiergate.instance_ready($1::text)", 1 },
     [TD_SQL_INSTANCE_REMOVED] = {

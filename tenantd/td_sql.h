@@ -33,11 +33,13 @@ typedef enum {
     TD_SQL_STORE_JWKS,          /* issuer, key set */
     TD_SQL_JWKS_FAILED,         /* issuer, error */
     TD_SQL_HOUSEKEEPING,
+    TD_SQL_MESH_NODES_AWAY,     /* for how long they could report, in ms */
     TD_SQL_LISTEN_INSTANCES,
     TD_SQL_INSTANCES_CLAIM,     /* node, driver, most, first port, last, address */
     TD_SQL_INSTANCES_OF,        /* node, with every spec */
     TD_SQL_INSTANCE_OBSERVED,   /* name, phase, generation, conditions, pid, attempts,
-                                   retry_at, restarts, reason, message */
+                                   retry_at, restarts, reason, message,
+                                   cgroup */
     TD_SQL_INSTANCE_READY,      /* name, as the next */
     TD_SQL_INSTANCE_REMOVED,
     TD_SQL_INSTANCE_TOKEN,

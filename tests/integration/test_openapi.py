@@ -143,6 +143,35 @@ CALLS = [
     ("PATCH", "/v1/tenants/{tenant}", {"tier": "vcluster"}),
     ("DELETE", "/v1/tenants/{tenant}/plugins/{plugin}", None),
     ("DELETE", "/v1/tiers/{tier}/plugins/{plugin}", None), ("DELETE", "/v1/plugins/{plugin}", None),
+    ("PUT", "/v1/mesh/nodes/{node}", {"addresses": ["10.9.0.1"], "workload_nets": ["10.10.0.0/24"], "tenants": ["acme"]}),
+    ("GET", "/v1/mesh/nodes/{node}", None), ("GET", "/v1/mesh/nodes", None),
+    ("PATCH", "/v1/tenants/{tenant}/mesh", {"defaults": {"from_outside": True}, "families": "dual",
+                                            "endpoint_nets": ["10.11.0.0/16"]}),
+    ("GET", "/v1/tenants/{tenant}/mesh", None),
+    ("PUT", "/v1/tenants/{tenant}/mesh/services/{service}", {
+        "ports": [{"port": 80}, {"port": 53, "protocol": "udp"}], "limits": {"connections_per_second": 5, "burst": 9},
+        "health": {"type": "http", "path": "/healthz", "fall": 2},
+        "endpoints": [{"address": "10.11.0.1", "port": 8080, "node": "n1", "weight": 90}]}),
+    ("GET", "/v1/tenants/{tenant}/mesh/services/{service}", None), ("GET", "/v1/tenants/{tenant}/mesh/services", None),
+    ("PUT", "/v1/tenants/{tenant}/mesh/services/{service}/endpoints/{endpoint}", {"weight": 10, "service_port": 53}),
+    ("GET", "/v1/tenants/{tenant}/mesh/services/{service}/endpoints", None),
+    ("PUT", "/v1/tenants/{tenant}/mesh/workloads/{workload}", {
+        "service": "orders", "node": "n1", "cgroup": "a/b", "addresses": ["10.11.0.1"], "any_source": False}),
+    ("GET", "/v1/tenants/{tenant}/mesh/workloads/{workload}", None), ("GET", "/v1/tenants/{tenant}/mesh/workloads", None),
+    ("PUT", "/v1/tenants/{tenant}/mesh/policies/{policy}", {
+        "action": "allow", "precedence": 5, "from": {"cidr": "10.0.0.0/8"}, "to": {"service": "orders"},
+        "protocol": "tcp", "ports": [8080], "description": "x"}),
+    ("GET", "/v1/tenants/{tenant}/mesh/policies/{policy}", None), ("GET", "/v1/tenants/{tenant}/mesh/policies", None),
+    ("POST", "/v1/gateways/node-n1/mesh", {"boot": "b", "workloads": [
+        {"name": "w2", "tenant": "acme", "service": "nope", "cgroup": "x/y", "addresses": []}]}),
+    ("POST", "/v1/gateways/node-n1/ack", {"boot": "b", "revision": 1, "state": "live", "mesh": {
+        "counters": {"DENY_RULE": 3}, "fill": [{"map": "tg_services", "used": 1, "size": 2, "refused": 0}], "workloads": 1}}),
+    ("GET", "/v1/gateways", None),
+    ("DELETE", "/v1/tenants/{tenant}/mesh/policies/{policy}", None),
+    ("DELETE", "/v1/tenants/{tenant}/mesh/workloads/{workload}", None),
+    ("DELETE", "/v1/tenants/{tenant}/mesh/services/{service}/endpoints/{endpoint}", None),
+    ("DELETE", "/v1/tenants/{tenant}/mesh/services/{service}", None),
+    ("DELETE", "/v1/tenants/{tenant}/mesh", None), ("DELETE", "/v1/mesh/nodes/{node}", None),
     ("POST", "/v1/tenants/{tenant}/keys", {"consumer": "mobile", "scopes": ["a"], "expires_at": UNTIL}),
     ("GET", "/v1/tenants/{tenant}/keys", None), ("POST", "/v1/tenants/{tenant}/keys/{id}/rotate", {"grace": 5}),
     ("GET", "/v1/tenants/{tenant}/keys", None), ("DELETE", "/v1/tenants/{tenant}/keys/{id}", None),
@@ -167,10 +196,13 @@ def test_answers_have_the_described_form(admin):
     """One life through every route; and each body that is sent is a described one."""
     values = {"tenant": "acme", "issuer": "one", "host": "new.example.org", "consumer": "web", "upstream": "one",
               "route": "one", "quota": "one", "endpoint": "10.0.0.7:80", "gateway": "gw-1", "id": "1",
-              "plugin": "extra", "tier": "dedicated"}
+              "plugin": "extra", "tier": "dedicated", "node": "n1", "service": "orders", "workload": "w1",
+              "policy": "one"}
     called = set()
     for method, pattern, body in CALLS:
-        path = re.sub(r"{(\w+)}", lambda m: values[m[1]], pattern)
+        path = pattern
+        pattern = pattern.replace("/node-n1/", "/{gateway}/")
+        path = re.sub(r"{(\w+)}", lambda m: values[m[1]], path)
         if body is not None:
             content = DOCUMENT["paths"][pattern][method.lower()]["requestBody"]["content"]
             validate(content["application/json"]["schema"], body)
