@@ -586,7 +586,8 @@ def test_every_route_with_every_token(admin, daemon):
     # nothing that is named here exists below the tenant, so nothing changes
     values = {"tenant": "mine", "gateway": "mine", "host": "none.example", "issuer": "none", "consumer": "none",
               "route": "none", "upstream": "none", "quota": "none", "endpoint": "10.0.0.1:1", "plugin": "none",
-              "tier": "none", "id": "999999"}
+              "tier": "none", "id": "999999", "service": "none", "workload": "none", "policy": "none",
+              "node": "none"}
 
     for who, secret in tokens.items():
         rest = daemon.as_(secret)
