@@ -5,6 +5,10 @@
  * as one array.  Two chunks are under way at once, on connections of their own;
  * answers are sent in order of lines.  The first chunk goes alone: with it the
  * credential is judged, and the status sent.  Each later one is judged anew.
+ *
+ * The body may come from anybody, and be made to keep tenantd busy.  So no line is
+ * parsed that POST /v1/tenants would not take, and whatever takes no SQL is done
+ * in turns, between which others have theirs.
  */
 
 #include <stdio.h>
@@ -26,6 +30,7 @@
 #define TD_IMPORT_LINES   500
 #define TD_IMPORT_BYTES   (4 * 1024 * 1024)     /* of a chunk, about */
 #define TD_IMPORT_CHUNKS  2
+#define TD_IMPORT_TURN    5000                  /* lines looked at, blank or not */
 #define TD_IMPORT_AHEAD   (1024 * 1024)         /* answers that may be pending */
 
 typedef struct {
@@ -149,6 +154,21 @@ td_import_refusal(unsigned long number, const td_problem_t *problem)
 }
 
 
+/* NULL: problem says why not.  detail is for its text. */
+static json_t *
+td_import_parse(const td_daemon_t *daemon, const char *text, size_t len,
+    td_problem_t *problem, char *detail)
+{
+    if (len > (size_t) daemon->config->http.max_body) {
+        *problem = td_problem(TD_PROBLEM_BODY_TOO_LARGE, "the line is larger "
+                              "than the body of a request may be");
+        return NULL;
+    }
+
+    return td_body_parse(text, len, problem, detail);
+}
+
+
 /* Checks a line: it becomes an element, or gets its answer. */
 static void
 td_chunk_take_line(td_chunk_t *chunk, const char *text, size_t len)
@@ -158,6 +178,7 @@ td_chunk_take_line(td_chunk_t *chunk, const char *text, size_t len)
     char               *dump;
     json_t             *json;
     tg_error_t          err;
+    td_daemon_t        *daemon;
     td_problem_t        problem;
     td_import_line_t   *line;
 
@@ -165,10 +186,9 @@ td_chunk_take_line(td_chunk_t *chunk, const char *text, size_t len)
     line->number = chunk->import->number;
     line->answer = NULL;
 
-    json = td_body_parse(text, len, &problem, detail);
-    keys = json == NULL ? -1
-           : td_check_json(chunk->import->request->daemon, json, 1, &problem,
-                           &err);
+    daemon = chunk->import->request->daemon;
+    json = td_import_parse(daemon, text, len, &problem, detail);
+    keys = json == NULL ? -1 : td_check_json(daemon, json, 1, &problem, &err);
 
     if (keys < 0) {
         line->answer = td_import_refusal(line->number, &problem);
@@ -239,11 +259,13 @@ td_chunk_fill(td_chunk_t *chunk)
 {
     char             *text;
     size_t            len;
+    unsigned          taken;
     struct evbuffer  *input;
 
+    taken = 0;
     input = chunk->import->input;
 
-    while (chunk->lines < TD_IMPORT_LINES
+    while (taken++ < TD_IMPORT_TURN && chunk->lines < TD_IMPORT_LINES
            && chunk->array.len < TD_IMPORT_BYTES
            && evbuffer_get_length(input) > 0)
     {
@@ -427,9 +449,10 @@ td_import_may_fill(td_import_t *import)
 static void
 td_import_on_wake(evutil_socket_t fd, short what, void *data)
 {
-    td_chunk_t    *chunk;
-    td_import_t   *import = data;
-    td_request_t  *request;
+    td_chunk_t      *chunk;
+    td_import_t     *import = data;
+    td_request_t    *request;
+    struct timeval   others_first = { 0, 0 };
 
     (void) fd;
     (void) what;
@@ -443,8 +466,8 @@ td_import_on_wake(evutil_socket_t fd, short what, void *data)
 
         if (chunk->elements == 0) {
             chunk->state = TD_CHUNK_DONE;
-            td_import_send(import);
-            continue;
+            evtimer_add(import->wake, &others_first);
+            return;
         }
 
         td_chunk_submit(chunk);

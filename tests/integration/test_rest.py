@@ -547,6 +547,20 @@ def test_import_of_many_chunks(admin):
     assert [a["line"] for a in got if a["status"] != 201] == [778, 1235]
 
 
+def test_import_of_lines_that_are_too_large(admin):
+    """Each line is bounded as a request's body is."""
+    large = {"name": "large", "display_name": "x" * (5 * 1024 * 1024)}
+    got = answers(import_(admin, lines({"name": "beside-1"}, large, {"name": "beside-2"}, b"[" * 1000000)))
+    assert [a["status"] for a in got] == [201, 413, 201, 400]
+    assert got[1]["problem"]["type"] == "urn:tiergate:problem:body-too-large"
+
+
+def test_import_of_hardly_anything(admin):
+    """Millions of blank lines are passed over, in turns; lines keep their numbers."""
+    got = answers(import_(admin, b"\n" * 2_000_000 + lines({"name": "sparse-1"}) + b"\n \n" * 20_000 + lines({"name": "sparse-2"})))
+    assert [(a["line"], a["status"]) for a in got] == [(2_000_001, 201), (2_040_001, 201)]
+
+
 def test_import_refusals(admin, daemon):
     assert import_(admin, b"").problem == "missing-body"
     assert admin.request("POST", "/v1/import", b"{}", {"Content-Type": "application/json"}).status == 415

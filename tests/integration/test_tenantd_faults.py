@@ -3,6 +3,7 @@
 configuration changes."""
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -112,6 +113,63 @@ def test_restart_under_load(server, database, daemon):
           lambda: f"{sorted(there - seen)[:5]} on the stream, which is at {last}\n" + daemon.log.text[-3000:], 30)
     ended.set()
     assert len(daemon.log.text) < 100000 + 200 * len(confirmed + refused + unknown)
+
+
+def imported(daemon, names):
+    """An import of tenants with these names: what became of each."""
+    body = "\n".join(f'{{"name": "{name}", "hosts": ["{name}.example.com"]}}' for name in names).encode()
+    response = daemon.rest.request("POST", "/v1/import", body, {"Content-Type": "application/jsonl"})
+    assert response.status == 200, response
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, len(names) + 1))
+    return {name: str(line["status"]) + line.get("problem", {}).get("type", "").replace("urn:tiergate:problem:", " ")
+            for name, line in zip(names, lines)}
+
+
+def tenants(database, like):
+    return {row[0] for row in database.execute("SELECT name FROM tiergate.tenants WHERE name LIKE %s", (like,))}
+
+
+def test_an_import_through_a_restart(server, database, daemon):
+    """Each line is told what became of it, and the whole can be sent again."""
+    database.close()
+    names = [f"torn-{n}" for n in range(6000)]
+    outcome = {}
+    work = threading.Thread(target=lambda: outcome.update(imported(daemon, names)))
+    work.start()
+    until(lambda: tenants(database, "torn-%"), "the first chunk", 30)
+    server.kill9()
+    server.start()
+    work.join(120)
+    wait_ready(daemon)
+
+    there = tenants(database, "torn-%")
+    assert {"201"} < set(outcome.values()), "nothing was interrupted"
+    assert set(outcome.values()) <= {"201", "503 database-unavailable", "503 outcome-unknown"}
+    assert {name for name in names if outcome[name] == "201"} <= there
+    assert not {name for name in names if outcome[name] == "503 database-unavailable"} & there
+
+    again = imported(daemon, names)
+    assert {name for name in names if again[name] == "409 tenant-exists"} == there
+    assert {name for name in names if again[name] == "201"} == set(names) - there
+    assert tenants(database, "torn-%") == set(names)
+    assert database.one("SELECT count(*) FROM tiergate.changes WHERE revision IS NULL") == 0
+
+
+def test_an_import_whose_client_leaves(database, daemon):
+    """What is committed stays, in whole chunks; its place is free; the whole can be sent again."""
+    database.close()
+    names = [f"left-{n}" for n in range(8000)]
+    body = "\n".join(f'{{"name": "{name}"}}' for name in names).encode()
+    for _ in range(3):      # two may run at once
+        with wire.Connection(daemon.socket) as client:
+            client.send(wire.compose("POST", "/v1/import", [("Host", "x"), ("Content-Type", "application/jsonl")], body))
+            assert client.head()[0] == 200
+    assert len(tenants(database, "left-%")) % 500 == 0
+    again = imported(daemon, names)
+    assert set(again.values()) <= {"201", "409 tenant-exists"}
+    assert tenants(database, "left-%") == set(names)
+    assert ready(daemon)
 
 
 def test_without_a_database(server, daemon):
