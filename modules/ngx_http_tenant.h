@@ -25,9 +25,14 @@
 #include "../lib/tg_zone.h"
 
 
+typedef struct ngx_http_tenant_map_s  ngx_http_tenant_map_t;
+
+
 typedef struct {
     ngx_shm_zone_t    *shm_zone;        /* tenant_zone; NULL: not configured */
     tg_zone_t         *zone;            /* set when the zone is initialised */
+    ngx_http_tenant_map_t  *map;        /* where it is mapped for large pages;
+                                         * NULL: only where nginx has it */
     ngx_slab_pool_t   *shpool;          /* its mutex is the writer's lock */
 
     /* tenant_source */
@@ -228,6 +233,20 @@ void ngx_http_tenant_wait_cancel(ngx_http_tenant_ctx_t *ctx);
  */
 ngx_int_t ngx_http_tenant_placed(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, uint64_t version);
+
+/*
+ * Large pages for the registry: with the directive, for the zone's first cycle and
+ * for each that takes it over, and about once a second in the worker that leads.
+ * The second returns where the registry of size bytes at base is to be used: at base
+ * if there is no better place.
+ */
+ngx_int_t ngx_http_tenant_pages_prepare(ngx_conf_t *cf,
+    ngx_http_tenant_main_conf_t *tmcf);
+u_char *ngx_http_tenant_pages_map(ngx_http_tenant_main_conf_t *tmcf,
+    u_char *base, size_t size);
+void ngx_http_tenant_pages_share(ngx_http_tenant_main_conf_t *tmcf,
+    ngx_http_tenant_main_conf_t *old);
+void ngx_http_tenant_pages_tick(ngx_http_tenant_main_conf_t *tmcf);
 
 /* Ends requests whose tenant is suspended or gone: starts this worker's timer. */
 void ngx_http_tenant_sweep_start(ngx_cycle_t *cycle);

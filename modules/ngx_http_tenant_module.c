@@ -577,7 +577,8 @@ ngx_http_tenant_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     tmcf->shm_zone->init = ngx_http_tenant_init_zone;
     tmcf->shm_zone->data = tmcf;
 
-    return NGX_CONF_OK;
+    return ngx_http_tenant_pages_prepare(cf, tmcf) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
@@ -670,6 +671,7 @@ ngx_http_tenant_init_zone(ngx_shm_zone_t *shm_zone, void *data)
 
     if (old) {
         tmcf->zone = old->zone;
+        ngx_http_tenant_pages_share(tmcf, old);
         return NGX_OK;
     }
 
@@ -688,8 +690,9 @@ ngx_http_tenant_init_zone(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
-    tmcf->zone = tg_zone_create(base, size, seed, boot);
-    shpool->data = tmcf->zone;
+    tmcf->zone = tg_zone_create(ngx_http_tenant_pages_map(tmcf, base, size),
+                                size, seed, boot);
+    shpool->data = base;
 
     return tmcf->zone ? NGX_OK : NGX_ERROR;
 }

@@ -425,6 +425,7 @@ ngx_http_tenant_sync_tick(ngx_event_t *ev)
 
     ngx_http_tenant_snapshot_tick();
     ngx_http_tenant_sync_room();
+    ngx_http_tenant_pages_tick(sync->tmcf);
     ngx_http_tenant_usage_tick();
 
     ngx_add_timer(ev, NGX_HTTP_TENANT_SYNC_TICK);

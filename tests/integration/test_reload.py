@@ -249,6 +249,26 @@ def test_another_size_of_the_zone(platform, gateway, tenant, loads):
     assert tenant.get("/resized").status == 200
 
 
+def zones_mapped(pid):
+    """Shared memory that a process has mapped: (mappings, bytes)."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as lines:
+        sizes = [int(end, 16) - int(start, 16) for start, end in
+                 (line.split()[0].split("-") for line in lines if "/dev/zero" in line)]
+    return len(sizes), sum(sizes)
+
+
+def test_zones_leave_nothing_mapped(platform, gateway, tenant):
+    """The registry is mapped twice, for large pages; both go with the last cycle that has it."""
+    gateway.reload()
+    before = zones_mapped(gateway.master)
+    old = gateway.options["zone"]
+    for size in ("16m", old, "20m", old):
+        gateway.configure(zone=size)
+        gateway.reload()
+        assert tenant.get().status == 200
+    until(lambda: zones_mapped(gateway.master) == before, "the mappings of the first zone, and no more")
+
+
 def test_more_and_fewer_workers(platform, gateway, tenant, loads):
     for workers in (4, 1, 2):
         gateway.configure(workers=workers)
