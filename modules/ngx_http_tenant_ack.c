@@ -4,12 +4,16 @@
  * Tells tenantd which revision is applied, over a connection of its own: one
  * acknowledgement under way, and when it has arrived the newest state if that
  * has changed meanwhile.
+ *
+ * Each costs a transaction in PostgreSQL.  A change that comes alone is acknowledged
+ * at once; while many come, each gateway says some times a second how far it is.
  */
 
 #include "ngx_http_tenant_sync.h"
 
 
 #define NGX_HTTP_TENANT_ACK_TIMEOUT  5000
+#define NGX_HTTP_TENANT_ACK_PACE     50     /* from one to the next */
 #define NGX_HTTP_TENANT_ACK_RETRY    100    /* doubled with each failure */
 #define NGX_HTTP_TENANT_ACK_SLOWEST  5000
 #define NGX_HTTP_TENANT_ACK_REFRESH  10000  /* when nothing changes */
@@ -21,8 +25,10 @@ static void ngx_http_tenant_ack_done(void *data, ngx_int_t rc);
 typedef struct {
     ngx_http_tenant_client_t  client;
     ngx_connection_t          dumb;
-    ngx_event_t               timer;        /* waits to retry, or to refresh */
+    ngx_event_t               timer;        /* waits for the pace, to retry, or
+                                             * to refresh */
     ngx_msec_t                retry;
+    ngx_msec_t                sent;         /* when the last one began */
     tg_text_t                 body;
     char                      uri[128];
     unsigned                  changed:1;    /* since the one under way began */
@@ -80,6 +86,7 @@ ngx_http_tenant_ack_send(void)
     }
 
     ack->changed = 0;
+    ack->sent = ngx_current_msec;
 
     if (ngx_http_tenant_ack_write(&ack->body) != NGX_OK
         || ngx_http_tenant_client_request(&ack->client, "POST", ack->uri,
@@ -87,6 +94,24 @@ ngx_http_tenant_ack_send(void)
     {
         ngx_http_tenant_ack_done(NULL, NGX_ERROR);
     }
+}
+
+
+/* The newest state, as soon as the pace allows. */
+static void
+ngx_http_tenant_ack_next(void)
+{
+    ngx_msec_t              since;
+    ngx_http_tenant_ack_t  *ack = &ngx_http_tenant_ack;
+
+    since = ngx_current_msec - ack->sent;
+
+    if (since >= NGX_HTTP_TENANT_ACK_PACE) {
+        ngx_http_tenant_ack_send();
+        return;
+    }
+
+    ngx_add_timer(&ack->timer, NGX_HTTP_TENANT_ACK_PACE - since);
 }
 
 
@@ -105,7 +130,7 @@ ngx_http_tenant_ack_update(void)
         return;
     }
 
-    ngx_http_tenant_ack_send();
+    ngx_http_tenant_ack_next();
 }
 
 
@@ -133,7 +158,7 @@ ngx_http_tenant_ack_done(void *data, ngx_int_t rc)
         shared->acks[0]++;
 
         if (ack->changed) {
-            ngx_http_tenant_ack_send();
+            ngx_http_tenant_ack_next();
             return;
         }
 
@@ -176,6 +201,7 @@ ngx_http_tenant_ack_start(void)
     ngx_http_tenant_ack_t  *ack = &ngx_http_tenant_ack;
 
     ngx_memzero(ack, sizeof(ngx_http_tenant_ack_t));
+    ack->sent = ngx_current_msec - NGX_HTTP_TENANT_ACK_PACE;
 
     (void) snprintf(ack->uri, sizeof(ack->uri), "/v1/gateways/%.*s/ack",
                     (int) ngx_http_tenant_sync.tmcf->gateway.len,
