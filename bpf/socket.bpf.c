@@ -104,6 +104,7 @@ TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *
 	tg_ends(ctx, &near, &far);
 	event->cookie = bpf_get_socket_cookie(ctx);
 	event->cgroup = state->cgroup;
+	event->passive = !active;
 	if (active) {
 		event->from = near;
 		event->to = far;

@@ -21,7 +21,7 @@
 
 #include <linux/types.h>
 
-#define TG_LAYOUT  1
+#define TG_LAYOUT  2
 
 #define TG_ASSERT_SIZE(type, size)                                            \
 	_Static_assert(sizeof(type) == (size), #type " has another size")
@@ -370,7 +370,8 @@ struct tg_event {
 	__u16 reason;
 	__u8 type;
 	__u8 hook;
-	__u32 reserved;
+	__u8 passive; /* of a connection: seen where it was accepted */
+	__u8 reserved[3];
 };
 
 /* tg_buckets: fair sampling. */

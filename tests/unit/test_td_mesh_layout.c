@@ -158,6 +158,7 @@ static const struct {
     MEMBER(tg_event, reason),
     MEMBER(tg_event, type),
     MEMBER(tg_event, hook),
+    MEMBER(tg_event, passive),
     MEMBER(tg_event, reserved),
     SIZE(tg_bucket_key),
     MEMBER(tg_bucket_key, tenant),
