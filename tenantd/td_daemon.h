@@ -25,6 +25,7 @@ typedef struct td_daemon_s {
     struct td_watch_s   *watch;
     struct td_ack_s     *ack;
     struct td_batches_s *batches;
+    struct td_flows_s   *flows;         /* those who follow */
     struct td_jwks_s    *jwks;
     struct td_provision_s *provision;   /* NULL: this tenantd runs no gateways */
     struct td_handover_s *handover;     /* NULL: the provisioner has its own */

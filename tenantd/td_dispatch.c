@@ -9,6 +9,7 @@
 #include "td_auth.h"
 #include "td_dispatch.h"
 #include "td_feed.h"
+#include "td_flows.h"
 #include "td_import.h"
 #include "td_log.h"
 #include "td_metrics.h"
@@ -16,6 +17,7 @@
 #include "td_handover.h"
 #include "td_provision.h"
 #include "td_rest.h"
+#include "td_servicemap.h"
 #include "td_watch.h"
 #include "tg_text.h"
 
@@ -186,6 +188,14 @@ td_dispatch(struct evhttp_request *http, td_conn_t *conn, void *data)
 
     case TD_ROUTE_ACK:
         td_ack_handle(daemon->ack, request);
+        break;
+
+    case TD_ROUTE_FLOWS:
+        td_flows_handle(daemon->flows, request);
+        break;
+
+    case TD_ROUTE_SERVICEMAP:
+        td_servicemap_handle(request);
         break;
 
     case TD_ROUTE_IMPORT:

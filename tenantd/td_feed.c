@@ -309,7 +309,7 @@ td_feed_on_notified(td_pg_t *pg, const char *channel, void *data)
 
 static const td_pg_handlers_t  td_feed_handlers = {
     td_feed_on_ready, td_feed_on_result, td_feed_on_done, td_feed_on_lost,
-    td_feed_on_notified
+    td_feed_on_notified, NULL
 };
 
 

@@ -30,6 +30,15 @@ const td_metric_t  td_metrics[TD_METRIC_N] = {
     [TD_METRIC_DATABASE_RETRIES] =
         { "tiergate_tenantd_database_retries_total", "counter",
           "Transactions repeated after a serialisation failure or deadlock." },
+    [TD_METRIC_FLOW_FOLLOWERS] =
+        { "tiergate_tenantd_flow_followers", "gauge",
+          "Streams that follow flows of a tenant." },
+    [TD_METRIC_FLOW_LINES] =
+        { "tiergate_tenantd_flow_lines_total", "counter",
+          "Records that were put on them." },
+    [TD_METRIC_FLOW_LOST] =
+        { "tiergate_tenantd_flow_lost_total", "counter",
+          "Records that they lack, mostly because their readers were too slow." },
     [TD_METRIC_IMPORT_LINES] =
         { "tiergate_tenantd_import_lines_total", "counter",
           "Lines of imports that were answered." },

@@ -478,6 +478,10 @@ td_pg_read_notifications(td_pg_t *pg)
     channel[0] = '\0';
 
     while (pg->conn != NULL && (notify = PQnotifies(pg->conn)) != NULL) {
+        if (pg->handlers->told != NULL) {
+            pg->handlers->told(pg, notify->extra, pg->data);
+        }
+
         /* many of one channel come together */
         if (strcmp(channel, notify->relname) != 0) {
             snprintf(channel, sizeof(channel), "%s", notify->relname);

@@ -62,6 +62,8 @@ typedef struct {
     void (*lost)(td_pg_t *pg, void *data);
     /* A notification has come, or several of the channel; may be NULL. */
     void (*notified)(td_pg_t *pg, const char *channel, void *data);
+    /* Each of them, before that; may be NULL. */
+    void (*told)(td_pg_t *pg, const char *payload, void *data);
 } td_pg_handlers_t;
 
 typedef struct {

@@ -267,7 +267,7 @@ td_pool_lost(td_pg_t *pg, void *data)
 
 
 static const td_pg_handlers_t  td_pool_handlers = {
-    td_pool_ready, td_pool_result, td_pool_done, td_pool_lost, NULL
+    td_pool_ready, td_pool_result, td_pool_done, td_pool_lost, NULL, NULL
 };
 
 

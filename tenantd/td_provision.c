@@ -398,7 +398,8 @@ td_provision_on_notified(td_pg_t *pg, const char *channel, void *data)
 
 static const td_pg_handlers_t  td_provision_handlers = {
     td_provision_on_connected, td_provision_on_result, td_provision_on_done,
-    td_provision_on_lost, td_provision_on_notified
+    td_provision_on_lost, td_provision_on_notified,
+    NULL
 };
 
 

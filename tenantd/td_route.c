@@ -57,6 +57,8 @@ const td_route_t  td_routes[] = {
         "report_handover", TD_BODY_JSON),
     SQL(TD_POST, "/v1/gateways/{gateway}/mesh", "gateway", "report_mesh",
         TD_BODY_JSON),
+    SQL(TD_POST, "/v1/gateways/{gateway}/flows", "gateway", "report_flows",
+        TD_BODY_JSON),
 
     SQL(TD_GET, "/v1/tenants", "reader", "list_tenants", TD_BODY_NONE),
     { TD_POST, "/v1/tenants", "admin", TD_ROUTE_TENANT, "create_tenant",
@@ -127,6 +129,10 @@ const td_route_t  td_routes[] = {
     SQL(TD_GET, TENANT "/usage", "reader", "get_usage", TD_BODY_NONE),
     SQL(TD_GET, TENANT "/quota-status", "reader", "get_quota_status",
         TD_BODY_NONE),
+    { TD_GET, TENANT "/flows", "reader", TD_ROUTE_FLOWS, "get_flows",
+      TD_BODY_NONE, 0 },
+    { TD_GET, TENANT "/servicemap", "reader", TD_ROUTE_SERVICEMAP,
+      "get_servicemap", TD_BODY_NONE, 0 },
     SQL(TD_GET, TENANT "/audit", "reader", "get_tenant_audit", TD_BODY_NONE),
 
     SQL(TD_GET, "/v1/issuers", "reader", "list_platform_issuers",

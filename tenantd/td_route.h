@@ -30,6 +30,8 @@ typedef enum {
     TD_ROUTE_IMPORT,
     TD_ROUTE_WATCH,
     TD_ROUTE_ACK,
+    TD_ROUTE_FLOWS,         /* SQL, and the same as lines and as a stream */
+    TD_ROUTE_SERVICEMAP,    /* SQL, and the same as a picture */
     TD_ROUTE_HEALTHZ,
     TD_ROUTE_READYZ,
     TD_ROUTE_METRICS,

@@ -20,6 +20,7 @@
 #include "td_daemon.h"
 #include "td_dispatch.h"
 #include "td_feed.h"
+#include "td_flows.h"
 #include "td_http.h"
 #include "td_jwks.h"
 #include "td_log.h"
@@ -159,6 +160,7 @@ td_serve_on_term(evutil_socket_t fd, short what, void *data)
     serve->drain_until = td_now() + serve->daemon.config->http.drain_timeout;
     td_http_drain(serve->daemon.http);
     td_watch_end_all(serve->daemon.watch);
+    td_flows_end_all(serve->daemon.flows);
     event_add(serve->drain, &tick);
 }
 
@@ -320,6 +322,7 @@ td_serve_make(td_serve_t *serve, tg_error_t *err)
         || (daemon->watch = td_watch_create(daemon)) == NULL
         || (daemon->ack = td_ack_create(daemon)) == NULL
         || (daemon->batches = td_batches_create(daemon)) == NULL
+        || (daemon->flows = td_flows_create(daemon)) == NULL
         || (daemon->pool = td_serve_pool(daemon, config->database.connections,
                 config->database.queue, config->database.statement_timeout))
            == NULL
@@ -376,6 +379,7 @@ td_serve_unmake(td_serve_t *serve)
     td_jwks_destroy(daemon->jwks);
     td_ack_destroy(daemon->ack);
     td_batches_destroy(daemon->batches);
+    td_flows_destroy(daemon->flows);
     td_watch_destroy(daemon->watch);
     td_feed_destroy(daemon->feed);
     td_handover_destroy(daemon->handover);

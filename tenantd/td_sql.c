@@ -113,6 +113,17 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
     [TD_SQL_HANDOVER_COUNTS] = {
         "td_handover_counts",
         "SELECT outcome, count FROM tiergate.handover_counts()", 0 },
+    [TD_SQL_LISTEN_FLOWS] = {
+        "td_listen_flows", "LISTEN tiergate_flows", 0 },
+    [TD_SQL_FLOWS_REPORTED] = {
+        "td_flows_reported",
+        "SELECT tenant, id, type, source_tenant, source_service,"
+        " destination_tenant, destination_service, port, virtual_port, reason,"
+        " document FROM tiergate.flows_reported($1::bigint[], $2::bigint[],"
+        " $3::text[], $4::text[], $5::integer)", 5 },
+    [TD_SQL_FLOW_FILTER] = {
+        "td_flow_filter",
+        "SELECT tiergate_api.flow_filter($1::text, $2::jsonb)", 2 },
 };
 
 static td_statement_t  *td_sql_table;

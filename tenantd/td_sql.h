@@ -46,6 +46,9 @@ typedef enum {
     TD_SQL_INSTANCE_PORT,       /* name, first port, last */
     TD_SQL_HANDOVERS_ADVANCE,
     TD_SQL_HANDOVER_COUNTS,
+    TD_SQL_LISTEN_FLOWS,
+    TD_SQL_FLOWS_REPORTED,      /* first, last, nodes, tenants, most */
+    TD_SQL_FLOW_FILTER,         /* tenant, query */
     TD_SQL_ROUTES
 } td_sql_e;
 

@@ -183,6 +183,7 @@ CALLS = [
         {"tenant": "acme", "route": "", "requests": 1}], "quotas": []}),
     ("GET", "/v1/gateways/{gateway}", None), ("GET", "/v1/gateways", None), ("GET", "/v1/tenants/{tenant}", None),
     ("GET", "/v1/tenants/{tenant}/usage", None),
+    ("GET", "/v1/tenants/{tenant}/flows", None), ("GET", "/v1/tenants/{tenant}/servicemap", None),
     ("GET", "/v1/gateways/{gateway}/events", None), ("DELETE", "/v1/gateways/{gateway}", None),
     ("POST", "/v1/tokens", {"name": "t", "scope": "tenant", "tenant": "acme", "expires_at": UNTIL}),
     ("POST", "/v1/tokens", {"name": "c", "scope": "reader", "certificate": {"subject": "portal"}}),
@@ -215,6 +216,7 @@ def test_answers_have_the_described_form(admin):
 
     # a handover takes two gateways, and a node one that runs there
     skipped = {("GET", "/v1/watch"), ("POST", "/v1/import"), ("POST", "/v1/gateways/{gateway}/handover"),
+               ("POST", "/v1/gateways/{gateway}/flows"),
                ("POST", "/v1/nodes/{node}/evacuate")}
     assert called | skipped == {(method, path) for method, path, _, _ in operations()}
 

@@ -123,7 +123,9 @@ test_table(void **state)
         route = &td_routes[i];
         assert_int_equal(route->function != NULL,
                          route->kind == TD_ROUTE_SQL
-                         || route->kind == TD_ROUTE_TENANT);
+                         || route->kind == TD_ROUTE_TENANT
+                         || route->kind == TD_ROUTE_FLOWS
+                         || route->kind == TD_ROUTE_SERVICEMAP);
 
         if (route->scope == NULL) {
             assert_int_equal(route->method, TD_GET);
