@@ -26,6 +26,7 @@
 #include "td_agent_caps.h"
 #include "td_agent_client.h"
 #include "td_agent_exec.h"
+#include "td_agent_flow.h"
 #include "td_agent_health.h"
 #include "td_agent_kernel.h"
 #include "td_agent_place.h"
@@ -284,8 +285,9 @@ td_agent_on_term(evutil_socket_t fd, short what, void *data)
 static void
 td_agent_on_record(const struct tg_event *event, void *data)
 {
-    (void) event;
-    (void) data;
+    td_agent_t  *agent = data;
+
+    td_agent_flow_event(agent->flow, event);
 }
 
 
@@ -347,6 +349,7 @@ td_agent_make(td_agent_main_t *main)
         || (agent->health = td_agent_health_create(agent)) == NULL
         || (agent->apply = td_apply_create(agent)) == NULL
         || (agent->exec = td_agent_exec_create(agent)) == NULL
+        || (agent->flow = td_agent_flow_create(agent)) == NULL
         || (agent->watch = td_agent_watch_start(agent)) == NULL)
     {
         return -1;
@@ -379,6 +382,7 @@ td_agent_unmake(td_agent_main_t *main)
 
     td_agent_watch_stop(agent->watch);
     td_agent_exec_destroy(agent->exec);
+    td_agent_flow_destroy(agent->flow);
     td_agent_health_destroy(agent->health);
     td_agent_report_destroy(agent->report);
     td_agent_ack_destroy(agent->ack);
