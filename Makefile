@@ -147,8 +147,10 @@ $(NGINX_TREE).files: FORCE | $(BUILD)/config.mk
 
 UNIT   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out \
             $(if $(filter yes,$(MESH)),,tests/unit/test_td_mesh% tests/unit/test_td_agent%),$(wildcard tests/unit/test_*.c))))
-REPLAY := $(patsubst fuzz_%.c,$(BUILD)/tests/replay_%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
-FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZED := $(notdir $(filter-out $(if $(filter yes,$(MESH)),,tests/fuzz/fuzz_td_agent%), \
+            $(wildcard tests/fuzz/fuzz_*.c)))
+REPLAY := $(patsubst fuzz_%.c,$(BUILD)/tests/replay_%,$(FUZZED))
+FUZZ   := $(patsubst %.c,$(BUILD)/tests/%,$(FUZZED))
 UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 
 MESHCTL := $(if $(filter yes,$(MESH)),$(BUILD)/tests/meshctl)
