@@ -242,7 +242,7 @@ td_agent_take_mesh(td_agent_main_t *main)
 
     if (missing != NULL) {
         td_log(TD_LOG_CRIT, "agent", "%s is missing: run it as root, or with "
-               "CAP_BPF and CAP_NET_ADMIN", missing);
+               "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing);
         return -1;
     }
 

@@ -14,12 +14,14 @@
 static const struct {
     const char  *name;
     int          number;
-} td_caps_kept[] = {
-    { "CAP_BPF",       CAP_BPF },
-    { "CAP_NET_ADMIN", CAP_NET_ADMIN },
+    int          kept;
+} td_caps[] = {
+    { "CAP_BPF",       CAP_BPF,       1 },
+    { "CAP_NET_ADMIN", CAP_NET_ADMIN, 1 },
+    { "CAP_PERFMON",   CAP_PERFMON,   0 },
 };
 
-#define TD_CAPS_KEPT  (sizeof(td_caps_kept) / sizeof(td_caps_kept[0]))
+#define TD_CAPS  (sizeof(td_caps) / sizeof(td_caps[0]))
 
 
 static uint64_t
@@ -28,8 +30,8 @@ td_caps_wanted(void)
     size_t    i;
     uint64_t  wanted;
 
-    for (i = 0, wanted = 0; i < TD_CAPS_KEPT; i++) {
-        wanted |= UINT64_C(1) << td_caps_kept[i].number;
+    for (i = 0, wanted = 0; i < TD_CAPS; i++) {
+        wanted |= td_caps[i].kept ? UINT64_C(1) << td_caps[i].number : 0;
     }
 
     return wanted;
@@ -58,11 +60,11 @@ td_caps_missing(void)
     memset(data, 0, sizeof(data));
     (void) td_caps_get(data);
 
-    for (i = 0; i < TD_CAPS_KEPT; i++) {
-        number = td_caps_kept[i].number;
+    for (i = 0; i < TD_CAPS; i++) {
+        number = td_caps[i].number;
 
         if ((data[number / 32].effective & 1U << number % 32) == 0) {
-            return td_caps_kept[i].name;
+            return td_caps[i].name;
         }
     }
 

@@ -18,6 +18,7 @@ struct td_agent_report_s {
     struct event  *timer;
     int            sending;
     int            dirty;
+    long           refused;         /* status that was logged last, or -1 */
 };
 
 
@@ -41,14 +42,19 @@ td_agent_report_done(void *data, long status, const char *body, size_t len,
     td_agent_health_told(report->agent->health, status / 100 == 2);
 
     if (status / 100 != 2) {
-        td_log(TD_LOG_WARN, "report", "not taken: %s %.*s", error ? error : "",
-               (int) (len < 300 ? len : 300), body);
+        if (status != report->refused) {
+            td_log(TD_LOG_WARN, "report", "not taken: %s %.*s", error ? error : "",
+                   (int) (len < 300 ? len : 300), body);
+            report->refused = status;
+        }
 
         /* What the registry cannot take now it may take later, but not at once. */
         report->dirty = 1;
         td_agent_report_arm(report, TD_REPORT_RETRY * (status == 0 ? 1 : 10));
         return;
     }
+
+    report->refused = -1;
 
     if (report->dirty) {
         td_agent_report_arm(report, 0);
@@ -105,6 +111,7 @@ td_agent_report_create(td_agent_t *agent)
     }
 
     report->agent = agent;
+    report->refused = -1;
     report->timer = evtimer_new(agent->base, td_agent_report_on_timer, report);
 
     if (report->timer == NULL) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct td_agent_watch_s {
     tg_text_t           problem;        /* of an answer that is no stream */
     char                error[CURL_ERROR_SIZE];
     char                reason[256];    /* why we have ended it */
+    char                said[512];      /* what was logged last, while not live */
     char                registry[37];   /* of what is in force */
     char                answering[37];  /* of this stream */
     uint64_t            since;
@@ -44,6 +46,8 @@ struct td_agent_watch_s {
 
 
 static void td_agent_watch_on_timer(evutil_socket_t fd, short what, void *data);
+static void td_agent_watch_say(td_agent_watch_t *watch, td_log_level_e level,
+    const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 
 static void
@@ -88,6 +92,24 @@ td_agent_watch_again(td_agent_watch_t *watch)
 }
 
 
+/* Logs why there is no stream, once for each reason. */
+static void
+td_agent_watch_say(td_agent_watch_t *watch, td_log_level_e level, const char *fmt, ...)
+{
+    char     text[sizeof(watch->said)];
+    va_list  args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    if (strcmp(text, watch->said) != 0) {
+        memcpy(watch->said, text, sizeof(text));
+        td_log(level, "watch", "%s", text);
+    }
+}
+
+
 static void
 td_agent_watch_refused(td_agent_watch_t *watch)
 {
@@ -100,8 +122,8 @@ td_agent_watch_refused(td_agent_watch_t *watch)
         return;
     }
 
-    td_log(TD_LOG_ERR, "watch", "the registry refuses the stream of %s with status "
-           "%ld: %.*s", watch->agent->gateway, watch->status,
+    td_agent_watch_say(watch, TD_LOG_ERR, "the registry refuses the stream of %s with "
+           "status %ld: %.*s", watch->agent->gateway, watch->status,
            (int) watch->problem.len, watch->problem.data ? watch->problem.data : "");
 }
 
@@ -119,13 +141,13 @@ td_agent_watch_ended(CURL *easy, CURLcode code, void *data)
         watch->backoff = TD_WATCH_BACKOFF;
 
     } else if (watch->reason[0] != '\0') {
-        td_log(TD_LOG_ERR, "watch", "%s", watch->reason);
+        td_agent_watch_say(watch, TD_LOG_ERR, "%s", watch->reason);
 
     } else if (code == CURLE_OK && watch->status != 200) {
         td_agent_watch_refused(watch);
 
     } else {
-        td_log(watch->live ? TD_LOG_WARN : TD_LOG_NOTICE, "watch",
+        td_agent_watch_say(watch, watch->live ? TD_LOG_WARN : TD_LOG_NOTICE,
                "the stream has ended: %s", code == CURLE_OK ? "closed by tenantd"
                : watch->error[0] ? watch->error : curl_easy_strerror(code));
     }
@@ -177,6 +199,7 @@ td_agent_watch_bookmark(td_agent_watch_t *watch, const td_event_t *event)
     watch->listing = 0;
     was_live = watch->live;
     watch->live = 1;
+    watch->said[0] = '\0';
     watch->backoff = TD_WATCH_BACKOFF;
 
     if (!was_live) {
