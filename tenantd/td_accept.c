@@ -17,7 +17,9 @@
 
 
 #define TD_ACCEPTED    "nginx.conf.accepted"
-#define TD_ACCEPT_KEY  256      /* bytes of a key's file */
+#define TD_ACCEPT_SPEC "accepted.json"      /* what it was made from */
+#define TD_ACCEPT_KEY  256                  /* bytes of a key's file */
+#define TD_ACCEPT_MAX  (4 * 1024 * 1024)    /* and of a spec */
 
 
 /* For a master that may not read the site's. */
@@ -49,9 +51,9 @@ td_instance_copy_key(td_instance_t *i, tg_error_t *err)
 }
 
 
-int
-td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
-    const char **reason)
+static int
+td_instance_render(td_instance_t *i, const td_work_t *work, const char *file,
+    tg_error_t *err, const char **reason)
 {
     int        rc;
     tg_text_t  text;
@@ -60,7 +62,7 @@ td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
     *reason = "ConfigInvalid";
     rc = td_gateway_render(&text, td_instance_config(i), i->host->template,
                            i->own ? NULL : i->host->user, i->host->group,
-                           i->own, i->path, &i->work, err);
+                           i->own, i->path, work, err);
 
     if (rc == 0) {
         *reason = "PrefixUnwritable";
@@ -78,6 +80,14 @@ td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
 
 
 int
+td_instance_write_conf(td_instance_t *i, const char *file, tg_error_t *err,
+    const char **reason)
+{
+    return td_instance_render(i, &i->work, file, err, reason);
+}
+
+
+int
 td_instance_has_accepted(const td_instance_t *i)
 {
     return i->record.accepted != 0 && td_prefix_has(i->path, TD_ACCEPTED);
@@ -88,9 +98,7 @@ td_instance_has_accepted(const td_instance_t *i)
 static int
 td_instance_keeps(const td_instance_t *i)
 {
-    if (!td_instance_has_accepted(i)
-        || (i->known && i->record.accepted_port != i->work.port))
-    {
+    if (!td_instance_has_accepted(i)) {
         return 0;
     }
 
@@ -123,6 +131,36 @@ td_instance_renew(td_instance_t *i, tg_error_t *err, const char **reason)
 }
 
 
+/* The accepted configuration becomes nginx.conf, for another port if it must be. */
+static int
+td_instance_bring_back(td_instance_t *i, tg_error_t *err, const char **reason)
+{
+    int        rc;
+    char      *text;
+    td_work_t  work;
+
+    if (!i->known || i->record.accepted_port == i->work.port) {
+        *reason = "PrefixUnwritable";
+        rc = td_prefix_link(i->path, TD_ACCEPTED, "nginx.conf", err);
+        i->record.port = i->record.accepted_port;
+
+    } else {
+        work = i->work;
+        work.generation = i->record.accepted;
+        text = td_prefix_read(i->path, TD_ACCEPT_SPEC, TD_ACCEPT_MAX);
+        work.spec = text != NULL ? json_loads(text, 0, NULL) : NULL;
+        free(text);
+        rc = td_instance_render(i, &work, "nginx.conf", err, reason);
+        json_decref(work.spec);
+        i->record.port = i->work.port;
+    }
+
+    i->record.generation = i->record.accepted;
+
+    return rc;
+}
+
+
 int
 td_instance_prepare(td_instance_t *i, tg_error_t *err, const char **reason)
 {
@@ -140,24 +178,38 @@ td_instance_prepare(td_instance_t *i, tg_error_t *err, const char **reason)
         }
 
         i->fresh = 0;
-        i->kept = td_instance_has_accepted(i)
-                  && i->record.accepted_port == i->work.port;
+        i->kept = td_instance_has_accepted(i);
 
         if (!i->kept) {
             return -1;
         }
     }
 
-    *reason = "PrefixUnwritable";
+    return td_instance_bring_back(i, err, reason);
+}
 
-    if (td_prefix_link(i->path, TD_ACCEPTED, "nginx.conf", err) != 0) {
+
+static int
+td_instance_keep_spec(td_instance_t *i, tg_error_t *err)
+{
+    int    rc;
+    char  *text;
+
+    /* one that was brought back for another port is still there */
+    if (i->work.spec == NULL || i->record.generation != i->work.generation) {
+        return 0;
+    }
+
+    text = json_dumps(i->work.spec, JSON_COMPACT);
+    if (text == NULL) {
+        tg_error_set(err, "", "out of memory");
         return -1;
     }
 
-    i->record.generation = i->record.accepted;
-    i->record.port = i->record.accepted_port;
+    rc = td_prefix_write(i->path, TD_ACCEPT_SPEC, text, strlen(text), 0640, err);
+    free(text);
 
-    return 0;
+    return rc;
 }
 
 
@@ -172,7 +224,9 @@ td_instance_accept(td_instance_t *i)
         return;
     }
 
-    if (td_prefix_link(i->path, "nginx.conf", TD_ACCEPTED, &err) != 0) {
+    if (td_instance_keep_spec(i, &err) != 0
+        || td_prefix_link(i->path, "nginx.conf", TD_ACCEPTED, &err) != 0)
+    {
         td_log(TD_LOG_WARN, i->work.name, "%s", err.message);
         return;
     }

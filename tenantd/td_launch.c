@@ -17,6 +17,7 @@
 
 
 #define TD_INSTANCE_PORTS     16    /* taken ones before it is a failure */
+#define TD_INSTANCE_SOCKETS   500   /* ms in which those of the dead are closed */
 #define TD_INSTANCE_REGISTRY  2000  /* ms in which the registry may say what is
                                      * wanted, before what was is started */
 
@@ -323,6 +324,7 @@ td_instance_begin(td_instance_t *i)
         }
 
         i->strays = 0;
+        i->ended_at = td_now();
     }
 
     if (!td_prefix_has(i->path, "token") || (i->doubt && i->known)) {
@@ -335,6 +337,16 @@ td_instance_begin(td_instance_t *i)
     }
 
     if (td_instance_port_taken(i, i->known ? i->work.port : i->record.port)) {
+        /* what was killed a moment ago is gone before its sockets are */
+        if (td_now() - i->ended_at < TD_INSTANCE_SOCKETS) {
+            if (i->state != TD_STATE_BACKOFF) {
+                td_instance_go(i, TD_STATE_BACKOFF, "the port of an earlier "
+                               "nginx becomes free");
+            }
+            td_instance_arm(i, TD_INSTANCE_STRAYS);
+            return;
+        }
+
         td_instance_want_port(i);
         return;
     }
@@ -517,9 +529,7 @@ td_instance_refused_start(td_instance_t *i, const char *message)
     i->refusals++;
     i->refused_retry = td_now() + td_instance_backoff(i, i->refusals);
 
-    if (!td_instance_has_accepted(i)
-        || i->record.accepted_port != i->work.port || i->attempts > 1)
-    {
+    if (!td_instance_has_accepted(i) || i->attempts > 1) {
         td_instance_fail(i, "ConfigRefused", "%s", message);
         return;
     }

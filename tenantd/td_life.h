@@ -67,6 +67,7 @@ struct td_instance_s {
     long                 probe_wait;
     int                  sick;          /* looks without an answer */
     int                  strays;
+    long                 ended_at;      /* when the last of them were killed */
     unsigned long long   reloaded;      /* when, by td_process_clock() */
     int                  served;        /* the registry was told so */
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A gateway of one's own: from the tenant's creation to its removal."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -291,6 +292,14 @@ def test_roll_without_failed_requests(platform, acme):
     assert row["pid"] == master and row["restarts"] == 0
 
 
+def bound(taken, port):
+    try:
+        taken.bind(("127.0.0.1", port))
+        return True
+    except OSError:
+        return False
+
+
 def test_refused_configuration(platform, acme):
     allow(platform, "broken", location="no_such_directive on;")
     before = acme.settled()
@@ -316,6 +325,22 @@ def test_refused_configuration(platform, acme):
         until(lambda: acme.condition("ConfigAccepted")["status"] == "False", lambda: f"{acme.row}")
         assert acme.row["observed_generation"] == row["observed_generation"] < acme.row["generation"]
         assert "no_such_directive" not in (acme.prefix / "nginx.conf").read_text()
+    # nor where its port has been taken meanwhile
+    platform.tenantd.stop(signal.SIGKILL)
+    before = acme.row
+    for pid in acme.processes:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        until(lambda: bound(taken, before["port"]), "the port")
+        taken.listen()
+        platform.tenantd.start()
+        until(lambda: acme.row["port"] != before["port"] and acme.row["phase"] == "ready"
+              and acme.condition("ConfigAccepted")["status"] == "False",
+              lambda: f"{acme.row}\n{platform.tenantd.log.text[-3000:]}")
+        acme.serves()
+        assert acme.row["observed_generation"] == row["observed_generation"]
     # a restart that is asked for ends nothing that would not begin again
     before = acme.row
     platform.psql(f"SELECT tiergate.restart_gateway('{acme.tenant.name}')")
