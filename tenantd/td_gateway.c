@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,11 +227,29 @@ td_gateway_load_plugins(td_gateway_t *g, const json_t *plugins)
 }
 
 
+/* Says what err is about, a parameter of which is its pointer: -1. */
+static int __attribute__((format(printf, 2, 3)))
+td_gateway_blame(td_gateway_t *g, const char *fmt, ...)
+{
+    char        what[128];
+    va_list     args;
+    tg_error_t  err;
+
+    va_start(args, fmt);
+    vsnprintf(what, sizeof(what), fmt, args);
+    va_end(args);
+
+    err = *g->err;
+    tg_error_set(g->err, "", "%s: %.60s %.100s", what, err.pointer, err.message);
+
+    return -1;
+}
+
+
 static int
 td_gateway_snippet(td_gateway_t *g, const json_t *plugin,
     td_gateway_block_e block)
 {
-    char                 message[sizeof(g->err->message)];
     const char          *snippet, *name;
     td_render_values_t   values;
 
@@ -251,12 +270,8 @@ td_gateway_snippet(td_gateway_t *g, const json_t *plugin,
         return 0;
     }
 
-    memcpy(message, g->err->message, sizeof(message));
-    tg_error_set(g->err, "", "plugin %.60s, %s: %.60s %.100s",
-                 name != NULL ? name : "", td_gateway_blocks[block],
-                 g->err->pointer, message);
-
-    return -1;
+    return td_gateway_blame(g, "plugin %.60s, %s", name != NULL ? name : "",
+                            td_gateway_blocks[block]);
 }
 
 
@@ -448,8 +463,13 @@ td_gateway_fill(td_gateway_t *g, const char *template, tg_text_t *out)
         }
     }
 
-    return td_render(out, template != NULL ? template : td_gateway_template,
-                     &values, g->err);
+    if (td_render(out, template != NULL ? template : td_gateway_template,
+                  &values, g->err) == 0)
+    {
+        return 0;
+    }
+
+    return td_gateway_blame(g, "template");
 }
 
 

@@ -2,9 +2,11 @@
 """Dedicated gateways when something is missing, full, taken or away."""
 
 import contextlib
+import json
 import os
 import pathlib
 import pwd
+import re
 import signal
 import subprocess
 
@@ -345,6 +347,89 @@ def test_users_of_their_own(make):
     assert response.status == 200
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give gateways users")
+@pytest.mark.parametrize("users", ["users = 700010-700019", "user = nobody"])
+def test_with_the_rights_of_the_packaged_unit(make, users):
+    """Root with no more than the drop-in leaves it starts, changes, restarts and removes gateways."""
+    enterable()
+    drop_in = (process.ROOT / "packaging/systemd/tiergate-tenantd.provisioner.conf").read_text()
+    rights = re.findall(r"CAP_(\w+)", re.findall(r"^CapabilityBoundingSet=(.+)$", drop_in, re.M)[-1])
+    bounds = "-all," + ",".join(f"+{right.lower()}" for right in rights)
+    platform = make(user="nobody", more=("" if "nobody" in users else users) + "\n[listen]\nsocket_mode = 0666")
+    tenantd = platform.tenantd
+    tenantd.stop()
+    tenantd.process = process.start(["setpriv", "--bounding-set", bounds, process.TENANTD, "serve",
+                                     "--config", tenantd.config], tenantd.log.path)
+    until(tenantd._ready, "tenantd")
+    status = pathlib.Path(f"/proc/{tenantd.process.pid}/status").read_text()
+    # some machines have not even these
+    assert bin(int(re.search(r"CapEff:\s*(\w+)", status)[1], 16)).count("1") <= len(rights)
+    platform.psql("UPDATE tiergate.tiers SET gateway = '{\"limits\": {\"nofile\": 1777}}' WHERE name = 'dedicated'")
+    instance = platform.dedicated(**KEYED)
+    row = instance.settled()
+    instance.serves()
+    platform.psql("UPDATE tiergate.tiers SET gateway = '{\"limits\": {\"nofile\": 777}}' WHERE name = 'dedicated'")
+    assert instance.settled()["pid"] == row["pid"]
+    if int(re.search(r"CapEff:\s*(\w+)", status)[1], 16) & 1 << 24:     # SYS_RESOURCE, for another user's process
+        until(lambda: any(" 777 " in pathlib.Path(f"/proc/{pid}/limits").read_text()
+                          for pid in process.children(row["pid"])), "the limit")
+    os.kill(row["pid"], signal.SIGKILL)
+    until(lambda: instance.row["restarts"] == 1 and instance.row["phase"] == "ready", lambda: f"{instance.row}")
+    instance.serves()
+    platform.psql("UPDATE tiergate.tiers SET gateway = '{}' WHERE name = 'dedicated'")
+    platform.rest.call("DELETE", instance.tenant.path)
+    until(lambda: instance.row is None and not instance.prefix.exists(), lambda: f"{instance.row}")
+    assert "cannot" not in "".join(line for line in tenantd.log.text.splitlines(True) if "cgroup2 has no" not in line)
+
+
+@pytest.mark.parametrize("users", ["", "users = 700020-700029"])
+def test_logs_are_rotated(make, users):
+    """By the rules that are shipped: no line is lost, and none goes on into the old file."""
+    if users and os.geteuid() != 0:
+        pytest.skip("only root can give gateways users")
+    if users:
+        enterable()
+    platform = make(more=users + "\n[listen]\nsocket_mode = 0666")
+    instance = platform.dedicated(**KEYED)
+    before = instance.settled()
+    instance.serves()
+    rules = (process.ROOT / "packaging/logrotate/tiergate-gateways.in").read_text()
+    assert "copytruncate" not in rules
+    script = re.search(r"postrotate\n(.*?)endscript", rules, re.S)[1]
+    script = script.replace("/var/lib/tiergate/instances", str(platform.instances))
+    log, old = instance.prefix / "logs/access.log", instance.prefix / "logs/access.log.1"
+    # of another process by now
+    stale = platform.instances / "dedicated-0"
+    stale.mkdir()
+    stranger = process.start(["tail", "-f", "/dev/null"], platform.path / "stranger.log")
+    (stale / "nginx.pid").write_text(f"{stranger.pid}\n")
+
+    def get(target):
+        assert instance.get(target, key=instance.tenant.key).status == 200
+    get("/before")
+    until(lambda: "/before" in log.read_text(), "the line")
+    status = log.stat()
+    log.rename(old)
+    get("/between")
+    log.touch(0o640)                    # as "create" does
+    os.chown(log, status.st_uid, status.st_gid)
+    subprocess.run(["sh", "-c", script], check=True)
+    until(lambda: "/between" in old.read_text() + log.read_text(), "the line before")
+
+    def reopened():
+        get("/after")
+        return "/after" in log.read_text()
+    until(reopened, "the new file", every=0.1)
+    kept = old.read_text()
+    get("/last")
+    until(lambda: "/last" in log.read_text(), "the new file")
+    assert "/last" not in old.read_text() and "/before" in kept
+    assert instance.row["pid"] == before["pid"] and stranger.poll() is None
+    process.stop(stranger)
+    (stale / "nginx.pid").unlink()
+    stale.rmdir()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the workers another user")
 def test_workers_of_another_user(make):
     """The workers cannot read the token, nor write what the master reads."""
@@ -361,6 +446,73 @@ def test_workers_of_another_user(make):
     for name in ["", "token", "nginx.conf", "lock", "instance.json", "logs"]:
         assert (instance.prefix / name).stat().st_uid == 0, name
     assert (instance.prefix / "token").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_trusted(make):
+    """A client's address is taken from X-Forwarded-For where the networks say so, and from nowhere else."""
+    platform = make(more="trusted = 10.9.0.0/16, 127.0.0.1/32")
+    trusting = platform.dedicated(**KEYED)
+    trusting.settled()
+    trusting.serves()
+
+    def last():
+        """The address in the log's last line."""
+        return ((trusting.prefix / "logs/access.log").read_text().split("\n")[-2:-1] or [""])[0].split(" ")[0]
+    for forwarded, client in [("203.0.113.7", "203.0.113.7"), ("198.51.100.1, 203.0.113.8", "203.0.113.8"),
+                              ("203.0.113.9, 10.9.1.1", "203.0.113.9")]:
+        assert trusting.get(headers=[("X-Forwarded-For", forwarded)], key=trusting.tenant.key).status == 200
+        until(lambda: last() == client, last)
+    platform.tenantd.stop()
+    config = platform.tenantd.config.read_text().replace(", 127.0.0.1/32", "")
+    platform.tenantd.config.write_text(config)
+    platform.tenantd.start()
+    platform.psql(f"SELECT tiergate.restart_gateway('{trusting.tenant.name}')")
+    trusting.settled()
+    trusting.serves()
+    assert trusting.get(headers=[("X-Forwarded-For", "203.0.113.10")], key=trusting.tenant.key).status == 200
+    until(lambda: last() == "127.0.0.1", last)
+
+
+def test_the_operators_template(make):
+    """What it says is what nginx reads; one that nginx refuses is said to be refused, and the accepted one stays."""
+    platform = make()
+    instance = platform.dedicated(**KEYED)
+    before = instance.settled()
+    # from the one built in, as it stands in a prefix
+    source = pathlib.Path(process.ROOT / "tenantd/td_gateway.c").read_text()
+    lines = re.search(r"td_gateway_template\[\] =\n(.*?);\n\n", source, re.S)[1]
+    text = "".join(json.loads(line.strip()) for line in lines.splitlines())
+    template = platform.path / "template.conf"
+    template.write_text(text.replace("server {", "server {\n        add_header X-Template {{tenant}} always;", 1))
+    config = platform.tenantd.config.read_text()
+    platform.tenantd.stop()
+    platform.tenantd.config.write_text(config.replace("[provisioner]", f"[provisioner]\ntemplate = {template}"))
+    platform.tenantd.start()
+    platform.psql(f"SELECT tiergate.set_plugin('{instance.tenant.name}', 'gzip', '{{\"level\": 2}}')")
+    assert instance.settled()["pid"] == before["pid"]
+    assert instance.get(key=instance.tenant.key).headers["x-template"] == instance.tenant.name
+    for wrong, reason, words in [("{{no_such_place}}", "ConfigInvalid", "no_such_place"),
+                                 ("no_such_directive on;", "ConfigRefused", "no_such_directive")]:
+        platform.tenantd.stop()
+        template.write_text(text.replace("server {", f"server {{\n        add_header X-Wrong {wrong};" if "{{" in wrong
+                                         else f"server {{\n        {wrong}", 1))
+        platform.tenantd.start()
+        # of the same generation: a death is what would bring it in, when tenantd has heard what is wanted
+        until(lambda: "tiergate_reconcile_seconds_count 0" not in
+              wire.request(platform.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}).text, "the registry")
+        os.kill(instance.row["pid"], signal.SIGKILL)
+        until(lambda: instance.condition("ConfigAccepted")["reason"] == reason and instance.row["phase"] == "ready",
+              lambda: f"{instance.row}\n{platform.tenantd.log.text[-3000:]}")
+        assert words in instance.condition("ConfigAccepted")["message"]
+        instance.serves()
+        assert instance.get(key=instance.tenant.key).headers["x-template"] == instance.tenant.name
+    platform.tenantd.stop()
+    platform.tenantd.config.write_text(config.replace("[provisioner]", "[provisioner]\ntemplate = /nowhere/at.all"))
+    done = subprocess.run([process.TENANTD, "serve", "--config", platform.tenantd.config], capture_output=True, text=True,
+                          timeout=30, env=process.environment())
+    assert done.returncode != 0 and "/nowhere/at.all" in done.stdout + done.stderr
+    platform.tenantd.config.write_text(config)
+    platform.tenantd.start()
 
 
 def test_a_row_that_is_gone(make, database):

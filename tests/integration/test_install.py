@@ -37,7 +37,9 @@ def below(dest, path):
     "{PREFIX}/share/man/man8/tenantd.8",
     "{PREFIX}/lib/systemd/system/tiergate-tenantd.service",
     "{PREFIX}/lib/systemd/system/tiergate-gateway.service",
+    "{PREFIX}/lib/systemd/system/tiergate-tenantd.provisioner.conf",
     "{PREFIX}/lib/sysusers.d/tiergate.conf",
+    "{SYSCONFDIR}/logrotate.d/tiergate-gateways",
     "{SYSCONFDIR}/tiergate/tenantd.ini.example",
     "{SYSCONFDIR}/tiergate/gateway.conf.example",
 ])
@@ -72,8 +74,8 @@ def test_example_loads_the_installed_module(installed):
     assert f"load_module {CONFIG['MODULEDIR']}/ngx_http_tenant_module.so;" in text
 
 
-@pytest.mark.parametrize("unit", ["tenantd", "gateway"])
-def test_units_are_valid(installed, tmp_path, unit):
+@pytest.mark.parametrize("unit,drop_in", [("tenantd", None), ("gateway", None), ("tenantd", "provisioner")])
+def test_units_are_valid(installed, tmp_path, unit, drop_in):
     """systemd reads them without a word; what they start stands elsewhere here."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze here")
@@ -82,6 +84,15 @@ def test_units_are_valid(installed, tmp_path, unit):
     text = re.sub(r"^(Exec\w+)=.*", r"\1=/bin/true", text, flags=re.M)
     text = re.sub(r"^Documentation=.*\n", "", text, flags=re.M)
     (tmp_path / name).write_text(text)
-    done = subprocess.run(["systemd-analyze", "verify", tmp_path / name],
-                          capture_output=True, text=True)
+    if drop_in:
+        content = below(installed, f"{CONFIG['PREFIX']}/lib/systemd/system/tiergate-{unit}.{drop_in}.conf").read_text()
+        (tmp_path / f"{name}.d").mkdir()
+        (tmp_path / f"{name}.d" / "wrong.conf").write_text(content + "NoSuchSetting=yes\n")
+        assert "NoSuchSetting" in verify(tmp_path / name).stderr        # it is read
+        (tmp_path / f"{name}.d" / "wrong.conf").rename(tmp_path / f"{name}.d" / f"{drop_in}.conf").write_text(content)
+    done = verify(tmp_path / name)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def verify(unit):
+    return subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
