@@ -5,15 +5,17 @@
  * acknowledgement under way, and when it has arrived the newest state if that
  * has changed meanwhile.
  *
- * Each costs a transaction in PostgreSQL.  A change that comes alone is acknowledged
- * at once; while many come, each gateway says some times a second how far it is.
+ * Each costs a transaction in PostgreSQL.  Changes that come alone or a few at a time
+ * are acknowledged at once; while they do not end, each gateway says some times a
+ * second how far it is.
  */
 
 #include "ngx_http_tenant_sync.h"
 
 
 #define NGX_HTTP_TENANT_ACK_TIMEOUT  5000
-#define NGX_HTTP_TENANT_ACK_PACE     50     /* from one to the next */
+#define NGX_HTTP_TENANT_ACK_PACE     100    /* from one to the next, after */
+#define NGX_HTTP_TENANT_ACK_BURST    8      /* so many at once */
 #define NGX_HTTP_TENANT_ACK_RETRY    100    /* doubled with each failure */
 #define NGX_HTTP_TENANT_ACK_SLOWEST  5000
 #define NGX_HTTP_TENANT_ACK_REFRESH  10000  /* when nothing changes */
@@ -28,7 +30,8 @@ typedef struct {
     ngx_event_t               timer;        /* waits for the pace, to retry, or
                                              * to refresh */
     ngx_msec_t                retry;
-    ngx_msec_t                sent;         /* when the last one began */
+    ngx_msec_t                paid;         /* when all that were sent would have
+                                             * kept the pace */
     tg_text_t                 body;
     char                      uri[128];
     unsigned                  changed:1;    /* since the one under way began */
@@ -86,7 +89,12 @@ ngx_http_tenant_ack_send(void)
     }
 
     ack->changed = 0;
-    ack->sent = ngx_current_msec;
+
+    if ((ngx_msec_int_t) (ack->paid - ngx_current_msec) < 0) {
+        ack->paid = ngx_current_msec;
+    }
+
+    ack->paid += NGX_HTTP_TENANT_ACK_PACE;
 
     if (ngx_http_tenant_ack_write(&ack->body) != NGX_OK
         || ngx_http_tenant_client_request(&ack->client, "POST", ack->uri,
@@ -101,17 +109,18 @@ ngx_http_tenant_ack_send(void)
 static void
 ngx_http_tenant_ack_next(void)
 {
-    ngx_msec_t              since;
+    ngx_msec_int_t          ahead;
     ngx_http_tenant_ack_t  *ack = &ngx_http_tenant_ack;
 
-    since = ngx_current_msec - ack->sent;
+    ahead = (ngx_msec_int_t) (ack->paid - ngx_current_msec)
+            - (NGX_HTTP_TENANT_ACK_BURST - 1) * NGX_HTTP_TENANT_ACK_PACE;
 
-    if (since >= NGX_HTTP_TENANT_ACK_PACE) {
+    if (ahead <= 0) {
         ngx_http_tenant_ack_send();
         return;
     }
 
-    ngx_add_timer(&ack->timer, NGX_HTTP_TENANT_ACK_PACE - since);
+    ngx_add_timer(&ack->timer, (ngx_msec_t) ahead);
 }
 
 
@@ -201,7 +210,7 @@ ngx_http_tenant_ack_start(void)
     ngx_http_tenant_ack_t  *ack = &ngx_http_tenant_ack;
 
     ngx_memzero(ack, sizeof(ngx_http_tenant_ack_t));
-    ack->sent = ngx_current_msec - NGX_HTTP_TENANT_ACK_PACE;
+    ack->paid = ngx_current_msec;
 
     (void) snprintf(ack->uri, sizeof(ack->uri), "/v1/gateways/%.*s/ack",
                     (int) ngx_http_tenant_sync.tmcf->gateway.len,
