@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 
+import flows
 import measure
 
 SIZES = (10, 1_000, 10_000)
@@ -222,3 +223,4 @@ def run(options):
                   rows)
     measure.table("Programs at the largest size, by the kernel's statistics (which cost some themselves)",
                   ("program", "ns a run", "runs a connect", "ns a connect"), programs)
+    flows.run()
