@@ -1478,7 +1478,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
     PERFORM tiergate.mark_mesh_naming(n.tenant, n.name) FROM new_rows n;
     PERFORM tiergate.hold_mesh_limit('mesh_services_per_tenant', o.tenant,
-                (SELECT count(*) FROM tiergate.mesh_services s WHERE s.tenant = o.tenant))
+                (SELECT count(*) FROM tiergate.mesh_services s WHERE s.tenant = o.tenant AND s.name <> 'gateway'))
        FROM (SELECT DISTINCT n.tenant FROM new_rows n) o;
     RETURN NULL;
 END
@@ -1498,7 +1498,7 @@ BEGIN
     PERFORM tiergate.hold_limit(name, owner);
     -- others may have added some while this one waited
     held := CASE name
-        WHEN 'mesh_services_per_tenant'  THEN (SELECT count(*) FROM tiergate.mesh_services x  WHERE x.tenant = owner)
+        WHEN 'mesh_services_per_tenant'  THEN (SELECT count(*) FROM tiergate.mesh_services x  WHERE x.tenant = owner AND x.name <> 'gateway')
         WHEN 'mesh_workloads_per_tenant' THEN (SELECT count(*) FROM tiergate.mesh_workloads x WHERE x.tenant = owner)
         WHEN 'mesh_policies_per_tenant'  THEN (SELECT count(*) FROM tiergate.mesh_policies x  WHERE x.tenant = owner)
         ELSE (SELECT count(*) FROM tiergate.mesh_endpoints x

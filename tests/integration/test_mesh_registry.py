@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mesh in the registry: what agents see of it on the watch stream, and how soon."""
 
+import concurrent.futures
+import contextlib
+import ipaddress
 import json
+import os
+import time
 
 import pytest
 
-from support.poll import until
-from tenantd_fixture import PROBLEM, Stream, admin, daemon, token  # noqa: F401
+from support.platform import Rest
+from tenantd_fixture import Stream, admin, daemon, token  # noqa: F401
 
 CONFIG = """
 [watch]
@@ -155,3 +160,57 @@ def test_an_agent_acknowledges(daemon, site, admin, database):
     assert "node-a" not in admin.call("GET", "/v1/tenants/beta")["observedRevision"]
     assert Stream(daemon.address, "node-b", token=key).status == 403
     assert Stream(daemon.address, "node-a", token=key).status == 200
+
+
+def test_many_services(daemon, admin, database):
+    """Onboarded by SQL and by REST, listed, and changed one by one; MESH_SERVICES=10000 is the full size."""
+    services = int(os.environ.get("MESH_SERVICES", "300"))
+    half = services // 2
+    admin.call("POST", "/v1/tenants", {"name": "large", "tier": "dedicated"})
+    admin.call("PUT", "/v1/mesh/nodes/large", {"addresses": ["10.99.0.1"], "tenants": ["large"]})
+    spent = {}
+
+    begin = time.monotonic()
+    run(database, f"""
+        INSERT INTO tiergate.mesh_services (tenant, name, ports)
+        SELECT 'large', 's' || n, '[{{"port": 80, "protocol": "tcp"}}]' FROM generate_series(1, {half}) n;
+        INSERT INTO tiergate.mesh_endpoints (tenant, service, address, port)
+        SELECT 'large', 's' || n, '10.100.0.0'::inet + n, 8000 + e FROM generate_series(1, {half}) n, generate_series(0, 9) e""")
+    spent["sql"] = time.monotonic() - begin
+
+    def put(numbers):
+        with contextlib.closing(Rest(daemon.socket)) as rest:
+            for n in numbers:
+                address = str(ipaddress.ip_address("10.120.0.0") + n)
+                answer = rest.request("PUT", f"/v1/tenants/large/mesh/services/r{n}", {
+                    "ports": [{"port": 80}],
+                    "endpoints": [{"address": address, "port": 8000 + e} for e in range(10)]})
+                assert answer.status == 201, answer
+
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, [range(w, services - half, 8) for w in range(8)]))
+    spent["rest"] = time.monotonic() - begin
+
+    stream = Stream(daemon.socket, "node-large", timeout=60)
+    begin = time.monotonic()
+    listed, _ = stream.list()
+    spent["list"] = time.monotonic() - begin
+    found = {line["name"]: line["object"] for line in listed if line["kind"] == "mesh_service"}
+    assert len(found) == services + 1 and sum(len(s["endpoints"]) for s in found.values()) == 10 * services
+    assert len({a for s in found.values() for a in s["addresses"]}) == 2 * services
+
+    with contextlib.closing(database.connect(autocommit=True)) as session:
+        waits = []
+        for n in range(1, 101):
+            session.execute("UPDATE tiergate.mesh_endpoints SET weight = %s WHERE tenant = 'large' AND service = %s"
+                            " AND port = 8003", (n + 200, f"s{n}"))
+            begin = time.monotonic()
+            line = next_line(stream)
+            waits.append(time.monotonic() - begin)
+            assert line["name"] == f"large/s{n}" and len(json.dumps(line)) < 2048
+    waits.sort()
+    print(f"{services} services, {10 * services} endpoints: half by SQL {spent['sql']:.1f} s, half by REST {spent['rest']:.1f} s,"
+          f" listed in {spent['list']:.2f} s ({sum(len(json.dumps(line)) for line in listed)} bytes);"
+          f" commit to line p50 {waits[50] * 1000:.1f} ms, p99 {waits[98] * 1000:.1f} ms")
+    stream.close()
