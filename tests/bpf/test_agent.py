@@ -259,3 +259,34 @@ def test_two_agents(site, cast):
     assert other.wait(10) == 1
     said = (site.path / "second.log").read_text()
     assert "another agent runs with pins at" in said and "[crit]" in said
+
+
+def test_endpoint_dies_under_load(site, cast, tmp_path):
+    """The agent of its node finds out and the registry tells all: new connections avoid it, established ones live."""
+    at, stop = virtual(site), str(tmp_path / "stop")
+    mortal = site.actor(cast["cgroups"]["orders"])
+    mortal.live_at(ORDERS)
+    mortal.listen("l", ORDERS, 8082)
+    site.apply("UPDATE tiergate.mesh_services SET health = "
+               '\'{"type": "tcp", "interval_ms": 100, "timeout_ms": 200, "rise": 2, "fall": 2}\' WHERE name = \'orders\';'
+               f"INSERT INTO tiergate.mesh_endpoints (tenant, service, address, port, node, weight) VALUES "
+               f"('acme', 'orders', '{ORDERS}', 8082, 'a', 1000)")
+    cast["shop"].connect("open", ORDERS, 8082)
+    mine = cast["shop"].local("open")
+    while mortal.accept("a", "l") != mine:
+        pass
+    cast["shop"].begin("connect_until", at, 80, stop)
+    mortal.close("l")
+    def down():
+        return site.database.one("SELECT NOT healthy FROM tiergate.mesh_endpoints WHERE port = 8082")
+    until(down, "the endpoint to be found dead")
+    site.acked(site.database.revision())
+    pathlib.Path(stop).touch()
+    outcomes = cast["shop"].result()
+    assert outcomes["ok"] > 0 and set(outcomes) <= {"ok", "ECONNREFUSED", "ECONNRESET"}, outcomes
+    assert cast["shop"].connect_many(at, 80, 50) == {8081: 50}
+    cast["shop"].send("open", b"still here")
+    assert mortal.recv("a") == b"still here"
+    mortal.listen("l", ORDERS, 8082)
+    until(lambda: not down(), "the endpoint to be found alive")
+    site.apply("DELETE FROM tiergate.mesh_endpoints WHERE port = 8082")

@@ -123,6 +123,22 @@ def test_network_of_its_own(site, agent):
     until(lambda: not links(agent), "the veth to go")
 
 
+def test_the_registry_knows_it(site, agent):
+    """As a workload of this node, with its address, while it lives."""
+    def known():
+        return site.database.execute("SELECT service, node, cgroup, host(addresses[1]) FROM tiergate.mesh_workloads "
+                                     "WHERE tenant = 'acme' AND name = 'known' AND source = 'exec'")
+    running = agent.exec(PYTHON, "-c", STAY, service="shop", options=("--netns", "--name", "known"), stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
+    running.stdout.readline()
+    row = until(known, "the workload in the registry")[0]
+    assert row[:3] == ("shop", "a", f"{agent.folder.relative_to(cgroup_root())}/acme/shop/known")
+    assert row[3].startswith("10.79.0.")
+    running.communicate()
+    until(lambda: not known(), "the workload to go")
+    site.acked(site.database.revision())
+
+
 def test_called_in_its_network(site, agent):
     """What listens there is reached by its tenant, and not by another."""
     serve = ("import socket, subprocess\ns = socket.create_server(('', 7000))\n"

@@ -38,6 +38,7 @@ def below(dest, path):
     "{PREFIX}/lib/systemd/system/tiergate-tenantd.service",
     "{PREFIX}/lib/systemd/system/tiergate-gateway.service",
     "{PREFIX}/lib/systemd/system/tiergate-tenantd.provisioner.conf",
+    "{PREFIX}/lib/systemd/system/tiergate-agent.service",
     "{PREFIX}/lib/sysusers.d/tiergate.conf",
     "{SYSCONFDIR}/logrotate.d/tiergate-gateways",
     "{SYSCONFDIR}/tiergate/tenantd.ini.example",
@@ -74,7 +75,8 @@ def test_example_loads_the_installed_module(installed):
     assert f"load_module {CONFIG['MODULEDIR']}/ngx_http_tenant_module.so;" in text
 
 
-@pytest.mark.parametrize("unit,drop_in", [("tenantd", None), ("gateway", None), ("tenantd", "provisioner")])
+@pytest.mark.parametrize("unit,drop_in", [("tenantd", None), ("gateway", None), ("agent", None),
+                                          ("tenantd", "provisioner")])
 def test_units_are_valid(installed, tmp_path, unit, drop_in):
     """systemd reads them without a word; what they start stands elsewhere here."""
     if not shutil.which("systemd-analyze"):

@@ -38,16 +38,13 @@ workload_cgroup = {below}/exec
 pins = {pins}
 socket = {path}/agent.sock
 state = {path}/state
-services = 1024
-endpoints = 4096
-workloads = 1024
-tenants = 256
-rules = 16384
-flows = 4096
 {more}
 [log]
 level = info
 """
+
+
+SIZES = {"services": 1024, "endpoints": 4096, "workloads": 1024, "tenants": 256, "rules": 16384, "flows": 4096}
 
 
 class Agent:
@@ -70,7 +67,7 @@ class Agent:
     def configure(self, registry=None, **more):
         self.config.write_text(CONFIG.format(
             node=self.node, registry=registry or self.site.tenantd.socket, cgroup=self.cgroup.path, pins=self.pins,
-            path=self.path, below=self.below, more="\n".join(f"{key} = {value}" for key, value in more.items())))
+            path=self.path, below=self.below, more="\n".join(f"{key} = {value}" for key, value in (SIZES | more).items())))
 
     def start(self, binary=None, wait=True):
         self.mark = self.log.mark()
