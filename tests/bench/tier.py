@@ -39,6 +39,9 @@ modules   = {modules}
 nginx     = {nginx}
 user      = {user}
 trusted   = 127.0.0.1/32
+
+[http]
+max_connections = 8192
 """
 
 
@@ -135,7 +138,7 @@ def adoption(bed):
     bed.tenantd.start()
 
     def adopted():
-        metrics = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}).text
+        metrics = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}, timeout=30).text
         return int(re.search(r'^tiergate_instances\{phase="ready"\} (\d+)', metrics, re.M)[1])
     measure.until(lambda: adopted() >= len(masters), lambda: f"{len(masters)} gateways; {adopted()} are adopted", 60)
     took = round(time.monotonic() - started, 2)
@@ -241,7 +244,7 @@ def crowd(bed, end):
 def reconcile(bed):
     """Of tenantd's own figures: a read of what is wanted when nothing is to be done, in ms."""
     def figures():
-        text = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}).text
+        text = wire.request(bed.tenantd.socket, "GET", "/metrics", {"Host": "localhost"}, timeout=30).text
         return [float(re.search(rf"^tiergate_reconcile_seconds_{part} (\S+)", text, re.M)[1]) for part in ("sum", "count")]
     begin = figures()
     measure.until(lambda: figures()[1] >= begin[1] + 3, "three rounds", 60, every=0.1)
