@@ -13,6 +13,7 @@ import time
 
 import backend
 import dedicated
+import mesh
 from stack import Stack, until
 from tokens import Issuer
 
@@ -149,6 +150,7 @@ def own_gateways(stack, port, issuers, shop_key):
     websocket = open_websocket(stack, SHOP, shop_key)
     dedicated.promote(stack, say, "shop", SHOP, shop_key, websocket)
     websocket.close()
+    return gateways
 
 
 def usage(stack):
@@ -193,7 +195,10 @@ def main_job(stack):
     suspend(stack, BANK, bank_key)
 
     title("Two dedicated tenants, each with a gateway and a plugin set of its own")
-    own_gateways(stack, port, issuers, shop_key)
+    gateways = own_gateways(stack, port, issuers, shop_key)
+
+    title("The mesh of corp: who may call whom, where calls go, what flowed")
+    mesh.show(stack, say, gateways[0], dedicated.CORP)
 
     title("Usage, from psql")
     usage(stack)

@@ -43,13 +43,24 @@ def until(what, condition, seconds=20):
         time.sleep(0.002)
 
 
+def cgroup_mount():
+    """Where cgroup2 is mounted, or None."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        for line in mounts:
+            fields, _, kind = line.partition(" - ")
+            if kind.startswith("cgroup2 "):
+                return fields.split()[4]
+    return None
+
+
 class Stack:
     def __init__(self):
         self.dir = f"{BUILD}/demo"
         self.socket = f"{self.dir}/tenantd.sock"
         self.port = free_port()
         self.admin_port = free_port()
-        self.processes = []
+        self.processes = {}
+        self.cgroup = f"tiergate-demo-{os.getpid()}"
         self.database = None
         self.clear()
 
@@ -79,21 +90,35 @@ class Stack:
         until("the gateway", lambda: self.answers(lambda: self.get("/readyz", port=self.admin_port)[0] == 200))
 
     def stop(self):
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for name in reversed(list(self.processes)):
+            self.end(name)
         self.postgres("stop", check=False)
+        self.remove_cgroups()
+
+    def remove_cgroups(self):
+        """The empty ones that are left of instances and workloads."""
+        for path, _, _ in os.walk(f"{cgroup_mount()}/{self.cgroup}", topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+
+    def end(self, name):
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def log(self, name):
         return open(f"{self.dir}/logs/{name}.log", "ab")
 
     def spawn(self, name, command):
-        self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log(name),
-                                               stderr=subprocess.STDOUT))
+        self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log(name),
+                                                stderr=subprocess.STDOUT)
+        return self.processes[name]
 
     @staticmethod
     def answers(call):
@@ -106,6 +131,7 @@ class Stack:
         here = os.path.dirname(os.path.realpath(__file__))
         values = {"DIR": self.dir, "SOCKET": self.socket, "DATABASE": self.database, "PORT": str(self.port),
                   "ADMIN_PORT": str(self.admin_port), "ROOT": ROOT, "BUILD": BUILD, "NGINX": NGINX,
+                  "CGROUP": self.cgroup, "CGROUP_MOUNT": cgroup_mount() or "/sys/fs/cgroup",
                   "OWNER": pwd.getpwuid(os.getuid()).pw_name,
                   "USER": f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}",
                   "MODULE": f"{BUILD}/modules/ngx_http_tenant_module.so"}
