@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from stack import BUILD, UnixConnection, cgroup_mount, free_port, until
+from stack import BUILD, cgroup_mount, free_port, until
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 NODE = "demo"
@@ -58,18 +58,15 @@ class Mesh:
         self.rest("PUT", f"/v1/mesh/nodes/{NODE}", {"tenants": [self.tenant]})
         agent = self.stack.spawn("agent", [f"{BUILD}/bin/tenantd", "agent", "--config", self.config])
         self.attached = True
-        until("the agent", lambda: agent.poll() is not None
-              or self.stack.answers(lambda: self.agent("/readyz")[0] == 200))
+        until("the agent", lambda: agent.poll() is not None or self.state() == "live")
         if agent.poll() is not None:
             last = pathlib.Path(f"{self.stack.dir}/logs/agent.log").read_text(encoding="utf-8").splitlines()
             self.say(f"skipped: {last[-1] if last else 'the agent ended'}")
         return agent.poll() is None
 
-    def agent(self, path):
-        connection = UnixConnection(f"{self.stack.dir}/agent-metrics.sock")
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
+    def state(self):
+        _, shown = self.stack.rest("GET", f"/v1/gateways/node-{NODE}")
+        return shown.get("state")
 
     def stop(self):
         for workload in self.workloads:
