@@ -156,22 +156,29 @@ def split(mesh, address, count=1000):
 
 
 def flows(mesh):
-    """The last lines, and one request of the access log beside its record."""
-    shown = []
+    """The last denials, and the last of what was allowed; by psql and curl alike."""
+    path = f"/v1/tenants/{mesh.tenant}/flows"
+    denied, allowed = [], []
 
     def told():
-        shown[:] = mesh.rest("GET", f"/v1/tenants/{mesh.tenant}/flows?limit=1000")["items"]
-        return any(flow["verdict"] == "denied" for flow in shown)
+        denied[:] = mesh.rest("GET", f"{path}?verdict=denied&limit=2")["items"]
+        allowed[:] = mesh.rest("GET", f"{path}?type=close&source=web&limit=8")["items"]
+        return denied and allowed
     until("the flow records", told)
-    denied = [flow for flow in shown if flow["verdict"] == "denied"][:2]
-    for flow in denied + [flow for flow in shown if flow["verdict"] != "denied"][:4]:
-        mesh.say(f"{flow['type']:<7} {side(flow['source'])} -> {side(flow['destination'])}  {flow['verdict']}  "
-                 f"{flow['reason']}  {flow.get('policy') or ''}".rstrip())
+    mesh.say(f"GET {path}")
+    for flow in denied + [flow for flow in allowed if flow["side"] == "source"][:3]:
+        mesh.say(f"  {flow['type']:<7} {side(flow['source'])} -> {side(flow['destination'])}  " + (
+            f"{flow['reason']} {flow.get('policy', '')}" if flow["verdict"] == "denied" else
+            f"{flow['bytes_received']} bytes in {flow['duration_us'] / 1000:.1f} ms"))
+    mesh.say(f"GET /v1/tenants/{mesh.tenant}/servicemap")
+    for edge in mesh.rest("GET", f"/v1/tenants/{mesh.tenant}/servicemap")["edges"]:
+        mesh.say(f"  {side(edge['source'])} -> {side(edge['destination'])}: {edge['connections']} connections, "
+                 f"{edge['denied']} denied")
 
 
 def side(end):
-    address = end.get("address")
-    return f"{end.get('service') or 'outside'}" + (f" ({address}:{end.get('port')})" if address else "")
+    address = end and end.get("address")
+    return f"{end and end.get('service') or 'outside'}" + (f" ({address}:{end.get('port')})" if address else "")
 
 
 @contextlib.contextmanager
