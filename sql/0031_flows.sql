@@ -615,6 +615,7 @@ RETURNS TABLE (tenant text, id bigint, type text, source_tenant text, source_ser
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 BEGIN
