@@ -24,7 +24,7 @@ GOALS = $(or $(MAKECMDGOALS),help)
 .SUFFIXES:
 
 help:
-	@echo 'make demo               onboard two tenants and watch them being served and limited'
+	@echo 'make demo               onboard tenants and watch them being served, limited, promoted, meshed'
 	@echo 'make check              install what is missing, build, run every test suite'
 	@echo
 	@echo 'make build              the daemon, the library and the nginx module'

@@ -174,7 +174,7 @@ def run():
             held = rate
     finally:
         bed.end()
-    measure.table(f"Records of flows from the kernel to the registry, {SECONDS} s each; {held} a second were held without loss",
+    measure.table(f"Records of flows from the kernel to the registry, {SECONDS} s each; up to {held} a second none was lost",
                   ("wanted a second", "made a second", "lost", "waiting at the end", "s until none"), rows)
     measure.table(f"From the commit of a policy to the first call that it decides, {CHANGES} changes",
                   ("", "ms"), [("p50", f"{measure.percentile(times, 50):.1f}"), ("p99", f"{measure.percentile(times, 99):.1f}")])
