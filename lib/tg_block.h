@@ -315,7 +315,9 @@ typedef struct {
     uint32_t  boost_milli;      /* factor times 1000; 1000: none */
     uint32_t  slot;             /* dense number of the tenant, by tg_zone_put */
     uint16_t  kind;             /* tg_kind_e */
-    uint16_t  state;            /* tg_tenant_state_e */
+    uint8_t   state;            /* tg_tenant_state_e */
+    uint8_t   carried_whole;    /* 1: each word of the last carry has a bucket
+                                 * of its own, uncut; as "carried" */
     uint32_t  flags;            /* TG_BLOCK_*; most often 0 */
     tg_ref_t  name;
     tg_ref_t  reason;
@@ -329,9 +331,6 @@ typedef struct {
     uint32_t  handover;         /* offset of tg_handover_t; 0: none */
     uint32_t  carried;          /* id of the last carry that was added to the
                                  * tenant's quotas, by tg_zone_put() */
-    uint32_t  carried_whole;    /* 1: each of its words has a bucket of its own,
-                                 * uncut */
-    uint32_t  reserved;
 } tg_block_t;
 
 /* Address of something inside a block. */

@@ -378,9 +378,9 @@ tg_put_carry(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
         return;
     }
 
-    block->carried_whole = (uint32_t) tg_handover_import(zone, block, now,
-                                                         unix_us,
-                                                         &zone->carried);
+    block->carried_whole = (uint8_t) tg_handover_import(zone, block, now,
+                                                        unix_us,
+                                                        &zone->carried);
     block->carried = handover->carry_id;
 }
 

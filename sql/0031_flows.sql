@@ -350,7 +350,7 @@ BEGIN
       FROM tiergate.mesh_nodes n JOIN tiergate.gateways g ON g.name = 'node-' || n.name AND g.kind = 'agent'
      WHERE g.name = node_tenants.gateway;
     IF NOT FOUND THEN
-        PERFORM tiergate.refuse(403, 'forbidden', '', format('gateway "%s" is no agent of a node', left(gateway, 100)),
+        PERFORM tiergate.refuse(404, 'unknown-node', '', format('gateway "%s" is no agent of a node', left(gateway, 100)),
                                 'PUT /v1/mesh/nodes/{node} makes it');
     END IF;
     RETURN assigned;

@@ -185,6 +185,9 @@ def test_a_tenantd_without_gateways_moves_tenants_on(platform):
     """The one that runs the gateway dies when the move has begun."""
     other = Tenantd(platform.database, platform.path / "none")
     try:
+        # gateways of other tests may still be waited for
+        until(lambda: platform.database.one("SELECT cardinality(tiergate.live_shared_gateways())") == 1,
+              "the only gateway", 10)
         tenant = platform.onboard(**OPEN)
         move(platform, tenant, "dedicated")
         # from now on nobody but the other is there: the gateways, and the move, are stuck without it

@@ -164,7 +164,7 @@ def test_an_import_may_be_larger_and_only_one_at_a_time(daemon):
     def head(length):
         return (b"POST /v1/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonl\r\n"
                 b"Content-Length: %d\r\n\r\n" % length)
-    line = b'{"name": "large"}' + b" " * 100000 + b"\n"
+    line = b'{"name": "large"}\n' + b" " * 1000 + b"\n" * 100000
     with wire.Connection(daemon.socket, 5) as first:
         first.send(head(len(line)) + line[:10])
         with wire.Connection(daemon.socket, 5) as second:

@@ -39,9 +39,9 @@ CREATE FUNCTION pg_temp.lost(reason text, tenant text DEFAULT '') RETURNS bigint
 $$;
 
 -- who may report
-SELECT throws_ok($$ SELECT pg_temp.report('nobody', pg_temp.flow()) $$, 'TG403', NULL, 'a gateway that is no agent reports nothing');
+SELECT throws_ok($$ SELECT pg_temp.report('nobody', pg_temp.flow()) $$, 'TG404', NULL, 'a gateway that is no agent reports nothing');
 INSERT INTO tiergate.gateways (name) VALUES ('shared-1');
-SELECT throws_ok($$ SELECT pg_temp.report('shared-1', pg_temp.flow()) $$, 'TG403', NULL, 'nor does a shared gateway');
+SELECT throws_ok($$ SELECT pg_temp.report('shared-1', pg_temp.flow()) $$, 'TG404', NULL, 'nor does a shared gateway');
 SELECT is(pg_temp.report('node-a', pg_temp.flow()), 1::bigint, 'an agent reports');
 SELECT is(pg_temp.report('node-a', pg_temp.flow('4', '"globex"', '8', '"globex"')), 0::bigint, 'but not flows of tenants of other nodes');
 SELECT is(pg_temp.lost('refused'), 1::bigint, 'which are counted');

@@ -230,7 +230,7 @@ static void
 test_visit_in_parts(void **state)
 {
     int       parts, all;
-    char      name[8];
+    char      name[16];
     world_t  *w = *state;
 
     w->f.nroutes = 0;
