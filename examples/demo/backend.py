@@ -18,16 +18,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.upgrade()
             return
 
-        body = json.dumps({
-            "path": self.path,
-            "tenant": self.headers.get("X-Tenant"),
-            "consumer": self.headers.get("X-Tenant-Consumer"),
-        }).encode()
+        body = json.dumps(self.document()).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def document(self):
+        return {
+            "path": self.path,
+            "tenant": self.headers.get("X-Tenant"),
+            "consumer": self.headers.get("X-Tenant-Consumer"),
+        }
 
     def upgrade(self):
         digest = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + WEBSOCKET_GUID).encode()).digest()

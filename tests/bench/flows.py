@@ -60,7 +60,7 @@ def caller(pipe, cgroup, netns):
                 call()
                 made += 1
             else:
-                time.sleep(0.0005)
+                pipe.poll(0.0005)
         return made
 
     def watch(outcome):

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import threading
-import time
 import urllib.parse
 
 from . import wire
@@ -49,10 +48,14 @@ class Stream:
         self.connection = connection
         self.query = query
         self.since = int(query.get("since", 0))
-        self.open = True
+        self.ended = threading.Event()
         self.begun = False
         self.registry = registry
         self.lock = threading.Lock()
+
+    @property
+    def open(self):
+        return not self.ended.is_set()
 
     def begin(self, status="200 OK", headers=None):
         self.begun = True
@@ -67,7 +70,7 @@ class Stream:
             with self.lock:     # bookmarks come from another thread
                 self.connection.sendall(data)
         except OSError:
-            self.open = False
+            self.ended.set()
 
     def chunk(self, data):
         if data:
@@ -79,7 +82,7 @@ class Stream:
             self.chunk(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
 
     def close(self):
-        self.open = False
+        self.ended.set()
         try:
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -170,9 +173,7 @@ class FakeTenantd:
         while stream.open and not self.stopped:
             if self.bookmarks and stream.begun and self.revision:
                 stream.send(bookmark(self.revision))
-            for _ in range(25):
-                if stream.open and not self.stopped:
-                    time.sleep(0.02)
+            stream.ended.wait(0.5)
 
     @property
     def stream(self):

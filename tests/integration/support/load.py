@@ -50,7 +50,7 @@ class Load:
                             break
                         used = True
                         if self.pause:
-                            time.sleep(self.pause)
+                            self.stopping.wait(self.pause)
             except OSError as error:
                 self._note_failure("connect", error)
 
