@@ -243,6 +243,16 @@ void tg_zone_touch(tg_zone_t *zone, uint32_t tenant_slot);
  */
 tg_zone_status_e tg_zone_put(tg_zone_t *zone, const tg_block_t *image);
 
+/* The moment of a change: CLOCK_MONOTONIC and CLOCK_REALTIME, both in us. */
+typedef struct {
+    uint64_t  mono_us;
+    uint64_t  unix_us;
+} tg_zone_clock_t;
+
+/* tg_zone_put() at a given moment, of the clock that requests are charged by. */
+tg_zone_status_e tg_zone_put_at(tg_zone_t *zone, const tg_block_t *image,
+    const tg_zone_clock_t *clock);
+
 /*
  * Removes an object; revision: of the DELETE.  Absent, or by now another id
  * under this name, is TG_ZONE_OK; a version newer than revision TG_ZONE_STALE.

@@ -388,31 +388,26 @@ tg_put_carry(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
 /* Quotas go on from where the old version's are: the last thing that changes
  * before the new version is published, and nothing undoes it. */
 static void
-tg_put_quotas(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block)
+tg_put_quotas(tg_zone_t *zone, const tg_entry_t *entry, tg_block_t *block,
+    const tg_zone_clock_t *clock)
 {
-    struct timespec  mono, unix_time;
-    tg_quota_now_t   now;
+    tg_quota_now_t  now;
 
-    (void) clock_gettime(CLOCK_MONOTONIC, &mono);
-    (void) clock_gettime(CLOCK_REALTIME, &unix_time);
-
-    now.mono_us = (uint64_t) mono.tv_sec * 1000000
-                  + (uint64_t) mono.tv_nsec / 1000;
-    now.unix_s = (uint64_t) unix_time.tv_sec;
+    now.mono_us = clock->mono_us;
+    now.unix_s = clock->unix_us / 1000000;
 
     tg_quota_carry(zone, entry ? tg_deref(zone, entry->block) : NULL, block,
                    &now);
 
     if (block->kind == TG_KIND_TENANT) {
-        tg_put_carry(zone, entry, block, &now,
-                     (uint64_t) unix_time.tv_sec * 1000000
-                     + (uint64_t) unix_time.tv_nsec / 1000);
+        tg_put_carry(zone, entry, block, &now, clock->unix_us);
     }
 }
 
 
 static tg_zone_status_e
-tg_put_locked(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image)
+tg_put_locked(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image,
+    const tg_zone_clock_t *clock)
 {
     tg_stage_t     stage;
     tg_journal_t  *j = &zone->journal;
@@ -421,7 +416,7 @@ tg_put_locked(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image)
         return TG_ZONE_FULL;
     }
 
-    tg_put_quotas(zone, entry, stage.block);
+    tg_put_quotas(zone, entry, stage.block, clock);
 
     j->entry = tg_zref(zone, stage.entry);
     j->block = tg_zref(zone, stage.block);
@@ -465,7 +460,8 @@ tg_put_known(tg_zone_t *zone, tg_entry_t *entry, const tg_block_t *image,
 
 
 tg_zone_status_e
-tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
+tg_zone_put_at(tg_zone_t *zone, const tg_block_t *image,
+    const tg_zone_clock_t *clock)
 {
     uint64_t           retired;
     tg_entry_t        *entry;
@@ -491,7 +487,7 @@ tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
         tg_reclaim_locked(zone);
     }
 
-    status = tg_put_locked(zone, entry, image);
+    status = tg_put_locked(zone, entry, image, clock);
 
     if (status == TG_ZONE_FULL) {
         tg_reap_locked(zone);
@@ -499,7 +495,7 @@ tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
         do {
             retired = zone->nretired;
             tg_reclaim_locked(zone);
-            status = tg_put_locked(zone, entry, image);
+            status = tg_put_locked(zone, entry, image, clock);
         } while (status == TG_ZONE_FULL && zone->nretired < retired);
     }
 
@@ -516,6 +512,24 @@ done:
     tg_write_end(zone);
 
     return status;
+}
+
+
+tg_zone_status_e
+tg_zone_put(tg_zone_t *zone, const tg_block_t *image)
+{
+    struct timespec  mono, unix_time;
+    tg_zone_clock_t  clock;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &mono);
+    (void) clock_gettime(CLOCK_REALTIME, &unix_time);
+
+    clock.mono_us = (uint64_t) mono.tv_sec * 1000000
+                    + (uint64_t) mono.tv_nsec / 1000;
+    clock.unix_us = (uint64_t) unix_time.tv_sec * 1000000
+                    + (uint64_t) unix_time.tv_nsec / 1000;
+
+    return tg_zone_put_at(zone, image, &clock);
 }
 
 

@@ -93,20 +93,23 @@ def test_worker_killed_while_changes_flow(platform, gateway, load, onboard):
     """The writer of the zone dies in the middle of whatever it was writing."""
     tenants = [onboard(wait=False) for _ in range(4)]
     stop = threading.Event()
+    changes = 0
 
     def change():
+        nonlocal changes
         with platform.database.connect(autocommit=True) as connection:
-            i = 0
             while not stop.is_set():
-                i += 1
+                i = changes + 1
                 connection.execute("UPDATE tiergate.routes SET rewrite = 'replace_path', rewrite_value = %s "
                                    "WHERE tenant = %s", [f"/v{i}" + "x" * (i % 300), tenants[i % 4].name])
+                changes = i
     thread = threading.Thread(target=change)
     thread.start()
     try:
         for _ in range(6):
-            before = gateway.workers
+            before, seen = gateway.workers, changes
             load.wait(40)
+            until(lambda: changes >= seen + len(tenants), "a change of each tenant")
             os.kill(gateway.sync_worker, signal.SIGKILL)
             respawned(gateway, before, 1)
     finally:

@@ -58,10 +58,10 @@ static inline void
 publish_more(fixture_t *f, const char *quotas, const char *boost,
     const char *members)
 {
-    char         text[16384];
-    tg_error_t   err;
-    tg_block_t  *image, *block;
-    const tg_block_t  *old;
+    char             text[16384];
+    tg_error_t       err;
+    tg_block_t      *image, *block;
+    tg_zone_clock_t  clock;
 
     snprintf(text, sizeof(text),
              "{'name':'t','id':7,'revision':%llu,'state':'active','boost':%s,"
@@ -81,8 +81,9 @@ publish_more(fixture_t *f, const char *quotas, const char *boost,
         fail_msg("%s: %s", err.pointer, err.message);
     }
 
-    old = f->block;
-    assert_int_equal(tg_zone_put(f->zone, image), TG_ZONE_OK);
+    clock.mono_us = f->now.mono_us;
+    clock.unix_us = f->now.unix_s * SECOND;
+    assert_int_equal(tg_zone_put_at(f->zone, image, &clock), TG_ZONE_OK);
     tg_compile_free(image);
 
     tg_zone_enter(f->zone, f->slot);
@@ -92,8 +93,6 @@ publish_more(fixture_t *f, const char *quotas, const char *boost,
     assert_non_null(f->pin);
     tg_zone_exit(f->zone, f->slot);
 
-    /* tg_zone_put() took the machine's clock; the test's is another. */
-    tg_quota_carry(f->zone, old, block, &f->now);
     f->block = block;
 }
 
