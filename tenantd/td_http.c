@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/bufferevent_ssl.h>
@@ -23,6 +24,11 @@
 
 
 #define TD_HTTP_BACKLOG  511
+
+/* A tenantd that was killed may leave a child which has not become its nginx yet,
+ * and still has the sockets. */
+#define TD_HTTP_PATIENCE_MS  2000
+#define TD_HTTP_RETRY_MS     20
 
 /* evhttp of one kind of listener, for its bevcb is one for all of its sockets. */
 typedef struct {
@@ -284,6 +290,28 @@ td_http_unix_in_use(const struct sockaddr_un *sun)
 }
 
 
+/* Whether it is worth looking once more, after a pause. */
+static int
+td_http_wait(const char *address, int *waited)
+{
+    struct timespec  pause = { 0, TD_HTTP_RETRY_MS * 1000000L };
+
+    if (*waited >= TD_HTTP_PATIENCE_MS) {
+        return 0;
+    }
+
+    if (*waited == 0) {
+        td_log(TD_LOG_NOTICE, "http", "%s is in use: waiting for at most %d ms",
+               address, TD_HTTP_PATIENCE_MS);
+    }
+
+    nanosleep(&pause, NULL);
+    *waited += TD_HTTP_RETRY_MS;
+
+    return 1;
+}
+
+
 static int
 td_http_set_owner(const td_config_t *config, tg_error_t *err)
 {
@@ -315,7 +343,7 @@ td_http_set_owner(const td_config_t *config, tg_error_t *err)
 static int
 td_http_listen_unix(td_http_t *http, tg_error_t *err)
 {
-    int                  fd;
+    int                  fd, waited = 0;
     mode_t               mask;
     const char          *path;
     struct sockaddr_un   sun = { .sun_family = AF_UNIX };
@@ -330,9 +358,11 @@ td_http_listen_unix(td_http_t *http, tg_error_t *err)
 
     memcpy(sun.sun_path, path, strlen(path) + 1);
 
-    if (td_http_unix_in_use(&sun)) {
-        tg_error_set(err, "", "another process listens on \"%s\"", path);
-        return -1;
+    while (td_http_unix_in_use(&sun)) {
+        if (!td_http_wait(path, &waited)) {
+            tg_error_set(err, "", "another process listens on \"%s\"", path);
+            return -1;
+        }
     }
 
     unlink(path);
@@ -457,7 +487,7 @@ static int
 td_http_listen_tcp(td_http_t *http, td_listen_kind_e kind, const char *address,
     tg_error_t *err)
 {
-    int                       fd, on = 1;
+    int                       fd, on = 1, waited = 0;
     socklen_t                 len;
     struct sockaddr          *sa;
     struct sockaddr_storage   ss;
@@ -487,10 +517,12 @@ td_http_listen_tcp(td_http_t *http, td_listen_kind_e kind, const char *address,
         }
     }
 
-    if (fd < 0 || bind(fd, sa, len) != 0) {
-        tg_error_set(err, "", "cannot bind %s: %s", address, strerror(errno));
-        close(fd);
-        return -1;
+    while (fd < 0 || bind(fd, sa, len) != 0) {
+        if (fd < 0 || errno != EADDRINUSE || !td_http_wait(address, &waited)) {
+            tg_error_set(err, "", "cannot bind %s: %s", address, strerror(errno));
+            close(fd);
+            return -1;
+        }
     }
 
     if (td_http_listen(http, kind, fd, err) != 0) {

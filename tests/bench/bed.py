@@ -8,11 +8,9 @@ import subprocess
 import time
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import measure
-from support import platform, postgres, process, tenantd
+from support import platform, postgres, process, tenantd, tokens
 
 ISSUER = "https://id.bench.example"
 SECRET = hashlib.sha256(b"bench").hexdigest()   # HMAC, as text of 64 bytes
@@ -50,27 +48,19 @@ class Keys:
     """Signing keys of the one platform issuer."""
 
     def __init__(self):
-        self.private = {"RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
-                        "ES256": ec.generate_private_key(ec.SECP256R1())}
+        self.keys = {alg: tokens.Key(alg, kid=alg, pin=True) for alg in ("RS256", "ES256")}
 
     def pem(self, alg):
-        return self.private[alg].public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+        return self.keys[alg].pem().decode()
 
     def jwks(self, seal):
-        keys = []
-        for alg in ("RS256", "ES256"):
-            handler = jwt.get_algorithm_by_name(alg) if hasattr(jwt, "get_algorithm_by_name") \
-                else jwt.api_jws.PyJWS().get_algorithm_by_name(alg)
-            jwk = json.loads(handler.to_jwk(self.private[alg].public_key()))
-            keys.append({**{k: v for k, v in jwk.items() if k != "key_ops"}, "kid": alg, "alg": alg})
-        keys.append({"kty": "oct", "kid": "HS256", "alg": "HS256", "k_sealed": seal(SECRET)})
-        return {"keys": keys}
+        secret = {"kty": "oct", "kid": "HS256", "alg": "HS256", "k_sealed": seal(SECRET)}
+        return {"keys": [key.jwk() for key in self.keys.values()] + [secret]}
 
     def token(self, alg, i):
         now = int(time.time())
         claims = {"iss": ISSUER, "aud": "api", "sub": f"user{i}", "iat": now, "exp": now + 86400, "scope": "orders:read"}
-        return jwt.encode(claims, SECRET if alg == "HS256" else self.private[alg], alg, headers={"kid": alg})
+        return jwt.encode(claims, SECRET if alg == "HS256" else self.keys[alg].private, alg, headers={"kid": alg})
 
 
 def write_requests(path, requests):
@@ -107,9 +97,7 @@ class Bed:
         self.rest = platform.Rest(self.tenantd.socket)
 
     def backend(self):
-        binary = process.BUILD / "tests" / "bench-backend"
-        subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{measure.HERE}/backend.c"], check=True)
-        self.processes.spawn("backend", [str(binary), str(self.backend_port)], core=measure.LOAD_CORE)
+        self.processes.spawn("backend", [measure.compiled("backend"), str(self.backend_port)], core=measure.LOAD_CORE)
         measure.wait_port(self.backend_port)
 
     def make_room(self):

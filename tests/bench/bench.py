@@ -13,6 +13,7 @@ SCENARIOS = ("credentials", "tenants", "changes", "onboarding", "tier", "mesh")
 def main():
     parser = argparse.ArgumentParser(description="Measures against references in the same run.")
     parser.add_argument("scenario", nargs="*", default=SCENARIOS, help=" ".join(SCENARIOS))
+    parser.add_argument("--turns", type=int, default=60, help="slices of time of each target, where they interleave (60)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds a target (5)")
     parser.add_argument("--seconds", type=int, default=3, help="seconds a round (3)")
     options = parser.parse_args()

@@ -73,7 +73,7 @@ def run(options):
     bed = beds.Bed("requests")
     try:
         bed.backend()
-        results = measure.rounds(targets(bed), options.rounds, options.seconds)
+        results = measure.slices(targets(bed), options.turns)
     finally:
         bed.end()
     rows = []
@@ -84,5 +84,5 @@ def run(options):
                      f"{cpu - measure.median(results[floor], 'cpu_us'):+.1f}", f"{measure.median(found, 'rate'):.0f}",
                      f"{measure.ratio(found, results[floor], 'rate'):.2f}",
                      f"{measure.median(found, 'p50'):.0f}", f"{measure.median(found, 'p99'):.0f}"))
-    measure.table(f"Requests: {TENANTS} tenants at random, medians of {options.rounds} interleaved rounds",
+    measure.table(f"Requests: {TENANTS} tenants at random, medians of {options.turns} interleaved slices of {measure.SLICE_MS} ms",
                   ("target", "CPU us", "plain/CPU", "over plain us", "req/s", "of plain", "p50 us", "p99 us"), rows)

@@ -12,10 +12,12 @@ import sys
 import threading
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
+SLICE_MS = 200
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 # the harness of the integration tests starts and ends the same processes, and waits for them
 sys.path.insert(0, f"{os.path.dirname(HERE)}/integration")
+from support import process  # noqa: E402
 from support.poll import until  # noqa: E402
 
 
@@ -170,17 +172,26 @@ class Target:
                              f"{result.failed} failed")
 
 
-def rounds(targets, count, seconds):
-    """Interleaved rounds, so that drift of the machine hits every target alike: results by target name."""
+def compiled(name):
+    """A program of the bench, from its source beside this file."""
+    binary = process.BUILD / "tests" / f"bench-{name}"
+    subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{HERE}/{name}.c"], check=True)
+    return str(binary)
+
+
+def slices(targets, count, connections=32):
+    """Load on every target by turns of SLICE_MS, so that drift of the machine hits them alike: results by target
+    name.  The first turn warms caches and does not count."""
+    words = [f"{target.port}:{target.pid}:{target.file}" for target in targets]
+    out = subprocess.run(["taskset", "-c", str(LOAD_CORE), compiled("load"), str(connections),
+                          str(SLICE_MS), str(count + 1), *words], stdout=subprocess.PIPE, text=True, check=True).stdout
     results = {target.name: [] for target in targets}
-    for target in targets:
-        wrk(target.port, target.file, target.pid, 1)     # warm
-    for _ in range(count):
-        for target in targets:
-            result = wrk(target.port, target.file, target.pid, seconds)
-            target.check(result)
-            results[target.name].append(result)
-    return results
+    for line in out.splitlines():
+        k, requests, us, cpu_ns, p50, p99, refused, failed = map(int, line.split())
+        result = Result(requests, us / 1e6, cpu_ns / 1e9, p50, p99, failed, refused)
+        targets[k].check(result)
+        results[targets[k].name].append(result)
+    return {name: found[1:] for name, found in results.items()}
 
 
 def median(results, field):

@@ -49,7 +49,7 @@ def run(options):
     beds_ = [measure_size(size, options) for size in SIZES]
     try:
         targets = [next(b) for b in beds_]
-        results = measure.rounds(targets, options.rounds, options.seconds)
+        results = measure.slices(targets, options.turns)
         facts = [next(b) for b in beds_]
     finally:
         for b in beds_:

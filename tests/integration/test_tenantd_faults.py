@@ -339,6 +339,19 @@ def test_socket_permissions(request, database):
     daemon.close()
 
 
+def test_a_socket_that_is_about_to_be_free(request, database):
+    """A child of a tenantd that was killed may hold it for a moment: the next one waits."""
+    daemon = make_daemon(request, database)
+    before, mark = daemon.process, daemon.log.mark()
+    daemon.process = process.start([process.TENANTD, "serve", "--config", daemon.config], daemon.log.path)
+    until(lambda: "is in use: waiting" in daemon.log.since(mark), "the next one to find the socket in use")
+    before.kill()
+    before.wait()
+    until(lambda: "is up" in daemon.log.since(mark), "the next one to be up")
+    assert daemon.rest.request("GET", "/v1/tenants").status == 200
+    daemon.close()
+
+
 def run(*words, **more):
     return subprocess.run([process.TENANTD, *words], text=True, timeout=30, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, env=process.environment(), **more)
