@@ -13,6 +13,7 @@ from support import node
 from support.actor import Actor
 from support.mesh import MESHCTL, Mesh
 from support.site import Site, integration
+from support.undo import Undo
 
 NAME = f"tiergate-test-{os.getpid()}"
 PINS = f"/sys/fs/bpf/{NAME}"
@@ -63,11 +64,11 @@ def pytest_terminal_summary(terminalreporter):
 class Stage:
     """A mesh and its actors."""
 
-    def __init__(self, base, netns, other):
-        self.base, self.netns, self.other = base, netns, other
+    def __init__(self, base, netns, other, pins):
+        self.base, self.netns, self.other, self.pins = base, netns, other, pins
         self.root = base.child("mesh")
         self.outside = base.child("outside")
-        self.mesh = Mesh(PINS)
+        self.mesh = Mesh(pins)
         self.actors = []
         self.open_options = {}
 
@@ -91,21 +92,22 @@ class Stage:
     def restart(self):
         """Another agent on what the first left."""
         self.mesh.kill()
-        self.mesh = Mesh(PINS)
+        self.mesh = Mesh(self.pins)
         self.mesh.open(**self.open_options)
 
     def why(self, **like):
-        """The reasons of the denials since the last call, each once."""
+        """The reasons of the denials since the last call, each once.  A test says which records it means: what
+        is sent again of a connection that an earlier one closed may be denied as well."""
         return sorted({e["reason"] for e in self.mesh.events(type=5, **like)})
 
     def end(self):
+        undo = Undo()
+        undo.add("pins", lambda: shutil.rmtree(self.pins, ignore_errors=True))
+        undo.add("meshctl", lambda: self.mesh.kill())
+        undo.add("mesh", lambda: self.mesh.say("detach"))
         for actor in self.actors:
-            actor.end()
-        try:
-            self.mesh.say("detach")
-        except Exception:
-            shutil.rmtree(PINS, ignore_errors=True)
-        self.mesh.kill()
+            undo.add(f"actor {actor.pid}", actor.end)
+        undo.run()
 
 
 @pytest.fixture(scope="session")
@@ -124,17 +126,22 @@ def namespaces():
             netns.remove()
 
 
+def name_of(request):
+    """Of what a module has of its own: whatever one leaves, the next is not in its way."""
+    return f"{NAME}-{request.module.__name__.removeprefix('test_').replace('_', '-')}"
+
+
 @pytest.fixture(scope="module")
-def stage(namespaces):
-    base = node.Cgroup(node.cgroup_root() / NAME)
-    stage = None
+def stage(request, namespaces):
+    name, undo = name_of(request), Undo()
     try:
-        stage = Stage(base, *namespaces)
+        base = node.Cgroup(node.cgroup_root() / name)
+        undo.add("cgroup", base.remove)
+        stage = Stage(base, *namespaces, f"/sys/fs/bpf/{name}")
+        undo.add("stage", stage.end)
         yield stage
     finally:
-        if stage:
-            stage.end()
-        base.remove()
+        undo.run()
 
 
 @pytest.fixture(scope="session")
@@ -152,16 +159,16 @@ def postgres():
 @pytest.fixture(scope="module")
 def site(request, namespaces, postgres):
     path = integration("process").folder(request.module.__name__.removeprefix("test_"))
-    base = node.Cgroup(node.cgroup_root() / NAME)
-    database = postgres.database("tiergate_template")
-    site = None
+    name, undo = name_of(request), Undo()
     try:
-        site = Site(NAME, path, base, *namespaces, database)
+        base = node.Cgroup(node.cgroup_root() / name)
+        undo.add("cgroup", base.remove)
+        database = postgres.database("tiergate_template")
+        undo.add("database", database.close)
+        site = Site(name, path, base, *namespaces, database)
+        undo.add("site", site.end)
         yield site
     finally:
-        if site:
-            site.end()
-        database.close()
-        base.remove()
+        undo.run()
         if not request.session.testsfailed and not os.environ.get("KEEP"):
             shutil.rmtree(path.resolve(), ignore_errors=True)

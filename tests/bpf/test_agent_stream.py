@@ -12,6 +12,7 @@ from support.actor import Actor
 from support.node import Cgroup, cgroup_root, until
 from support.site import Agent, process
 from support.stream import REGISTRY, FakeTenantd, bookmark, put
+from support.undo import Undo
 
 ORDERS, SHOP, WEB = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 VIRTUAL = "10.96.0.1"
@@ -68,26 +69,31 @@ class Stage:
                      f"an ack of {revision}: {self.fake.acks()[-1:]}")
 
 
+    def end(self):
+        undo = Undo()
+        undo.add("fake tenantd", self.fake.end)
+        undo.add("agent", self.agent.end)
+        for name, actor in self.actors.items():
+            undo.add(f"actor {name}", actor.end)
+        undo.run()
+
+
 @pytest.fixture(scope="module")
 def stage(namespaces):
-    name = namespaces[0].name.removesuffix("-a")
-    path = process.folder("agent_stream")
-    base = Cgroup(cgroup_root() / name)
-    stage = None
+    name = f"{namespaces[0].name.removesuffix('-a')}-agent-stream"
+    path, undo = process.folder("agent_stream"), Undo()
     try:
+        base = Cgroup(cgroup_root() / name)
+        undo.add("cgroup", base.remove)
         stage = Stage(path, base, namespaces[0], name)
+        undo.add("stage", stage.end)
         stage.agent.start(wait=False)
         assert stage.fake.streams(1) == "/v1/watch?since=0&for=node-a"
         stage.fake.say(*stage.everything(), bookmark(10, complete=True))
         stage.ack(10)
         yield stage
     finally:
-        if stage:
-            for actor in stage.actors.values():
-                actor.end()
-            stage.agent.end()
-            stage.fake.end()
-        base.remove()
+        undo.run()
 
 
 def test_state_of_a_list(stage):

@@ -12,6 +12,7 @@ import pytest
 
 from support.node import until
 from support.site import TESTS, integration, process
+from support.undo import Undo
 
 wire = integration("wire")
 DEMO = TESTS.parent / "examples/demo"
@@ -49,13 +50,27 @@ def driver(site):
     path = site.path / "driver"
     more = PROVISIONER.format(path=path, nginx=process.NGINX, modules=process.MODULE.parent,
                               user=pwd.getpwuid(os.geteuid()).pw_name, cgroup=site.below(site.root) / "instances")
-    running = tenantd.Tenantd(site.database, path, more)
+    running, undo = tenantd.Tenantd(site.database, path, more), Undo()
+    undo.add("tenantd", running.stop)
+    undo.add("gateway", lambda: until(
+        lambda: site.database.one("SELECT count(*) FROM tiergate.instances") == 0, lambda: "its end\n" + story(site, running), 20))
+    undo.add("tenant", lambda: site.sql(
+        "SELECT tiergate.delete_tenant(name) FROM tiergate.tenants WHERE name = 'acme'"))
     try:
         yield running
     finally:
-        site.sql("SELECT tiergate.delete_tenant('acme')")
-        until(lambda: site.database.one("SELECT count(*) FROM tiergate.instances") == 0, "the gateway to go", 20)
-        running.stop()
+        undo.run()
+
+
+def story(site, driver):
+    """Why the gateway is as it is: what the registry knows, and what its tenantd and nginx have said."""
+    said = [str(row) for row in site.database.execute(
+        "SELECT name, phase, reason, message, port, attempts, conditions FROM tiergate.instances")]
+    said += [str(row) for row in site.database.execute(
+        "SELECT at, gateway, reason, message FROM tiergate.gateway_events ORDER BY id DESC LIMIT 10")]
+    for log in (driver.log.path, *sorted(driver.path.glob("instances/*/logs/*.log"))):
+        said.append(f"{log}:\n" + log.read_text(errors="replace")[-3000:])
+    return "\n".join(said)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +95,11 @@ def cast(site, driver):
     agent = site.agent(netns=Here)
     agent.start()
     site.acked(site.database.revision())
-    server = agent.exec(sys.executable, "-B", DEMO / "service.py", port, "v1")
+    agent.exec(sys.executable, "-B", DEMO / "service.py", port, "v1")
     gateway = until(lambda: (state := site.rest.call("GET", "/v1/tenants/acme/gateway"))["phase"] == "ready" and state,
-                    "the gateway", 20)
+                    lambda: "the gateway to be ready\n" + story(site, driver), 20)
     site.acked(site.database.revision())
-    yield {"agent": agent, "gateway": gateway, "address": address, "driver": driver}
-    server.terminate()
-    server.wait(10)
+    return {"agent": agent, "gateway": gateway, "address": address, "driver": driver}
 
 
 def get(cast, path):

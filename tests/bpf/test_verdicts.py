@@ -3,8 +3,8 @@
 
 import pytest
 
-from support.mesh import (DEFAULTS, FROM_HOST, FROM_OTHER, FROM_OUTSIDE, FROM_SAME, HOST, TO_OTHER,
-                          TO_OUTSIDE, TO_SAME, UDP, WHY, policy)
+from support.mesh import (AT_CONNECT, DEFAULTS, FROM_HOST, FROM_OTHER, FROM_OUTSIDE, FROM_SAME, HOST,
+                          TO_OTHER, TO_OUTSIDE, TO_SAME, UDP, WHY, policy)
 
 ORDERS, SHOP, GATEWAY, STRANGER = 11, 12, 13, 21
 PLACES = {"orders": (1, ORDERS), "shop": (1, SHOP), "gateway": (1, GATEWAY), "stranger": (2, STRANGER)}
@@ -97,7 +97,7 @@ def test_call(stage, cast, family, caller, policies, defaults, reason):
     answer = cast[caller].connect("c", VIRTUAL[family], 80)
     if reason.startswith("DENY"):
         assert answer == "EPERM"
-        assert stage.why() == [WHY[reason]]
+        assert stage.why(hook=AT_CONNECT) == [WHY[reason]]
     else:
         assert answer == (VIRTUAL[family], 80)
         cast["orders"].accept("a", "v6" if family == "v6" else "v4")
@@ -180,7 +180,7 @@ def test_leaving(stage, cast, policies, defaults, reason):
     answer = cast["shop"].connect("c", NODE, 9000)
     assert answer == ("EPERM" if reason else (NODE, 9000))
     if reason:
-        assert stage.why() == [WHY[reason]]
+        assert stage.why(hook=AT_CONNECT) == [WHY[reason]]
     else:
         cast["outside"].accept("a", "out")
         cast["shop"].close("c")
@@ -197,7 +197,7 @@ def test_other_tenants_service(stage, cast):
     stage.mesh.events()
     stage.mesh.tenant(1, defaults=DEFAULTS & ~TO_OTHER)
     assert cast["shop"].connect("c", "10.96.0.3", 80) == "EPERM"
-    assert stage.why() == [WHY["DENY_TO_OTHER"]]
+    assert stage.why(hook=AT_CONNECT) == [WHY["DENY_TO_OTHER"]]
     stage.mesh.tenant(2)
     stage.mesh.tenant(1)
 
@@ -211,7 +211,7 @@ def test_service_without_endpoints(stage, cast):
 def test_tenant_that_is_not_known_here(stage, cast):
     stage.mesh.say("delete-tenant", 2)
     assert cast["shop"].connect("c", "10.96.0.3", 80) == "EPERM"
-    assert stage.why() == [WHY["DENY_NO_TENANT"]]
+    assert stage.why(hook=AT_CONNECT) == [WHY["DENY_NO_TENANT"]]
     stage.mesh.tenant(2)
 
 
@@ -242,7 +242,7 @@ def test_datagrams(stage, cast, policies, reason, family):
         assert shop.recvfrom("u") == (b"answer", (VIRTUAL[family], 53))
         shop.close("u")
     if reason:
-        assert stage.why() == [WHY[reason]]
+        assert stage.why(proto=UDP) == [WHY[reason]]
 
 
 def test_open_connection_after_a_change(stage, cast):
@@ -272,7 +272,7 @@ def test_unknown_cgroup(stage, cast, namespaces, unknown, answer):
     got = who.connect("c", VIRTUAL["v4"], 80)
     assert got == ("EPERM" if answer == "EPERM" else (VIRTUAL["v4"], 80))
     if answer == "EPERM":
-        assert stage.why() == [WHY["DENY_UNKNOWN_CGROUP" if unknown == 2 else "DENY_FROM_OUTSIDE"]]
+        assert stage.why(hook=AT_CONNECT) == [WHY["DENY_UNKNOWN_CGROUP" if unknown == 2 else "DENY_FROM_OUTSIDE"]]
     assert who.connect("d", NODE, 9000) == (NODE, 9000)
     cast["outside"].accept("a", "out")
     cast["outside"].close("a")

@@ -13,6 +13,8 @@ import socket
 import struct
 import traceback
 
+from .node import until
+
 TIMEOUT = 3
 
 
@@ -271,7 +273,19 @@ class Actor:
         return call
 
     def end(self):
-        # Said, not closed: later actors hold the pipe as well.
-        self.begin("end")
+        """Asks it to end; one that does not, because it waits for something or has died, is killed."""
+        try:
+            # Said, not closed: later actors hold the pipe as well.
+            self.begin("end")
+        except OSError:
+            pass
         self.pipe.close()
-        os.waitpid(self.pid, 0)
+        try:
+            until(self._ended, f"the end of actor {self.pid}")
+        except AssertionError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
+
+    def _ended(self):
+        return os.waitpid(self.pid, os.WNOHANG)[0] == self.pid

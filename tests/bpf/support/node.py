@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -23,15 +24,20 @@ def cgroup_root():
 
 
 def until(check, what, seconds=10):
-    """Waits for a true answer, which it returns."""
+    """Waits for a true answer, which it returns.  what may be a callable: it is asked at the end."""
     deadline = time.monotonic() + seconds
     while True:
         answer = check()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.005)
+
+
+def folders(path):
+    """It and all below, each after the one that it is in."""
+    return [pathlib.Path(folder) for folder, _, _ in os.walk(path)]
 
 
 class Cgroup:
@@ -45,16 +51,42 @@ class Cgroup:
     def enter(self):
         (self.path / "cgroup.procs").write_text(str(os.getpid()))
 
-    def remove(self):
-        """It and all below, once their processes have gone."""
-        for path in sorted(self.path.rglob("*"), reverse=True):
-            if path.is_dir():
-                self._rmdir(path)
-        self._rmdir(self.path)
+    def processes(self):
+        """Pid: what runs, and where, of all that lives in it and below."""
+        found = {}
+        for folder in folders(self.path):
+            try:
+                for pid in (folder / "cgroup.procs").read_text().split():
+                    command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                    found[int(pid)] = f"{command.replace(chr(0), ' ').strip()[:160]} (in {folder.relative_to(self.path)})"
+            except (FileNotFoundError, ProcessLookupError):
+                pass                    # it has gone meanwhile
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+        return found
 
-    @staticmethod
-    def _rmdir(path):
-        def gone():
+    def remove(self, seconds=5):
+        """It and all below, once their processes have gone.  Those that do not go are killed, and named."""
+        left = {}
+        try:
+            until(self._removed, f"{self.path} to be empty", seconds)
+        except AssertionError:
+            left = self.processes()
+            until(self._killed, lambda: f"the end of what lives in {self.path}: {self.processes()}")
+        assert not left, "left behind, and killed now: " + "; ".join(f"{pid} {what}" for pid, what in left.items())
+
+    def _killed(self):
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return self._removed()
+
+    def _removed(self):
+        """Whether nothing of it is there any more; takes away what is empty."""
+        for path in reversed(folders(self.path)):
             try:
                 os.rmdir(path)
             except OSError as error:
@@ -62,8 +94,7 @@ class Cgroup:
                     return False
                 if error.errno != errno.ENOENT:
                     raise
-            return True
-        until(gone, f"{path} to be empty")
+        return True
 
 
 def ip(*words, netns=None, check=True):

@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 from .actor import Actor
-from .node import cgroup_root, until
+from .node import cgroup_root, folders, until
+from .undo import Undo
 
 TESTS = pathlib.Path(__file__).parents[2]
 
@@ -63,6 +64,7 @@ class Agent:
         self.below = self.cgroup.path.relative_to(cgroup_root())
         self.configure(**more)
         self.process = None
+        self.commands = []
 
     def configure(self, registry=None, **more):
         self.config.write_text(CONFIG.format(
@@ -97,18 +99,39 @@ class Agent:
         return subprocess.run([process.TENANTD, "agent", "--detach", "--config", self.config], text=True, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=process.environment())
 
+    def workloads(self):
+        """Cgroups of tenantd exec, and those above them."""
+        return folders(self.cgroup.path / "exec")[1:]
+
     def exec(self, *words, tenant="acme", service="orders", options=(), **more):
-        """tenantd exec, as a process."""
-        return subprocess.Popen([str(word) for word in (
+        """tenantd exec, as a process, which ends with the agent at the latest."""
+        self.commands.append(subprocess.Popen([str(word) for word in (
             process.TENANTD, "exec", "--config", self.config, "--tenant", tenant, "--service", service, *options, "--",
-            *words)], preexec_fn=self.netns.enter, env=process.environment() | more.pop("env", {}), **more)
+            *words)], preexec_fn=self.netns.enter, env=process.environment() | more.pop("env", {}), **more))
+        return self.commands[-1]
 
     def end(self):
-        if self.process and self.process.poll() is None:
-            self.stop()
+        """Workloads first, so that the agent takes away what it made for them."""
+        undo = Undo()
+        undo.add("its log", self._has_good_log)
+        undo.add("its pins", self._unpin)
+        if self.process:
+            undo.add("it", self.stop)
+            undo.add("its workloads", lambda: until(self._idle, "their end"))
+        for command in self.commands:
+            undo.add("a command", lambda command=command: process.stop(command))
+        undo.run()
+
+    def _idle(self):
+        return self.process.poll() is not None or not self.workloads()
+
+    def _unpin(self):
         said = self.detach()
         if said.returncode:
             shutil.rmtree(self.pins, ignore_errors=True)
+            raise AssertionError(f"they were removed by force: {said.stdout.strip()}")
+
+    def _has_good_log(self):
         assert not self.log.bad(), self.log.bad()
 
 
@@ -154,12 +177,17 @@ class Site:
         return cgroup.path.relative_to(cgroup_root())
 
     def end(self):
-        for actor in self.actors:
-            actor.end()
+        undo = Undo()
+        undo.add("log of tenantd", self._has_good_log)
+        undo.add("tenantd", self.tenantd.stop)
+        undo.add("connection", self.rest.close)
         for agent in self.agents:
-            agent.end()
-        self.rest.close()
-        self.tenantd.stop()
+            undo.add(f"agent of node {agent.node}", agent.end)
+        for actor in self.actors:
+            undo.add(f"actor {actor.pid}", actor.end)
+        undo.run()
+
+    def _has_good_log(self):
         assert not self.tenantd.log.bad(), self.tenantd.log.bad()
 
 
