@@ -23,7 +23,8 @@
 
 #define TD_EXEC_REQUEST   2048      /* bytes */
 #define TD_EXEC_DEADLINE  5         /* s from connect to the whole request */
-#define TD_EXEC_AT_ONCE   64        /* connections */
+#define TD_EXEC_AT_ONCE   64        /* connections of those who may ask */
+#define TD_EXEC_REFUSED   64        /* of others, who are told so when they have asked */
 #define TD_EXEC_GROUPS    1024
 
 typedef struct td_asker_s {
@@ -32,6 +33,7 @@ typedef struct td_asker_s {
     struct event             *event;
     int                       fd;
     int                       netns;            /* that came with it, or -1 */
+    const char               *refusal;          /* decided at connect; NULL: may ask */
     struct ucred              cred;
     size_t                    len;
     char                      request[TD_EXEC_REQUEST];
@@ -44,6 +46,7 @@ struct td_agent_exec_s {
     struct event                         *event;
     gid_t                                 group;    /* (gid_t) -1: none */
     int                                   askers_n;
+    int                                   refused_n;
     TAILQ_HEAD(td_askers_s, td_asker_s)   askers;
 };
 
@@ -52,7 +55,8 @@ static void
 td_asker_free(td_asker_t *asker)
 {
     TAILQ_REMOVE(&asker->exec->askers, asker, link);
-    asker->exec->askers_n--;
+    asker->exec->askers_n -= asker->refusal == NULL;
+    asker->exec->refused_n -= asker->refusal != NULL;
     event_free(asker->event);
     close(asker->fd);
 
@@ -86,6 +90,8 @@ td_asker_answer(td_asker_t *asker, json_t *answer)
 static void
 td_asker_refuse(td_asker_t *asker, const char *why)
 {
+    why = asker->refusal != NULL ? asker->refusal : why;
+
     td_log(TD_LOG_WARN, "exec", "process %d of user %u is refused: %s",
            (int) asker->cred.pid, (unsigned) asker->cred.uid, why);
     td_asker_answer(asker, json_pack("{s:s}", "error", why));
@@ -184,6 +190,11 @@ td_asker_run(td_asker_t *asker)
     const char        *wrong;
     const td_run_t    *run;
     td_run_request_t   request;
+
+    if (asker->refusal != NULL) {
+        td_asker_refuse(asker, asker->refusal);
+        return;
+    }
 
     json = json_loadb(asker->request, asker->len, JSON_REJECT_DUPLICATES, NULL);
     wrong = td_asker_parse(asker, json, &request);
@@ -285,6 +296,20 @@ td_asker_on_read(evutil_socket_t fd, short what, void *data)
 }
 
 
+/* NULL: the asker may. */
+static const char *
+td_exec_judge(const td_agent_exec_t *exec, const td_asker_t *asker)
+{
+    if (asker->cred.uid != 0 && !td_asker_in_group(asker, exec->group)) {
+        return "only root and [agent] exec_group may";
+    }
+
+    return exec->askers_n < TD_EXEC_AT_ONCE ? NULL : "too many ask at once";
+}
+
+
+/* Who is refused is told so only when the request has come: a socket that is closed
+ * before would have the asker fail to send it, and not look for a reason. */
 static void
 td_exec_on_accept(evutil_socket_t fd, short what, void *data)
 {
@@ -319,16 +344,12 @@ td_exec_on_accept(evutil_socket_t fd, short what, void *data)
     }
 
     TAILQ_INSERT_TAIL(&exec->askers, asker, link);
-    exec->askers_n++;
+    asker->refusal = td_exec_judge(exec, asker);
+    exec->askers_n += asker->refusal == NULL;
+    exec->refused_n += asker->refusal != NULL;
 
-    if (asker->cred.uid != 0 && !td_asker_in_group(asker, exec->group)) {
-        td_asker_refuse(asker, "only root and [agent] exec_group may");
-
-    } else if (exec->askers_n > TD_EXEC_AT_ONCE) {
-        td_asker_refuse(asker, "too many ask at once");
-
-    } else {
-        event_add(asker->event, &deadline);
+    if (exec->refused_n > TD_EXEC_REFUSED || event_add(asker->event, &deadline) != 0) {
+        td_asker_refuse(asker, "out of memory");
     }
 }
 

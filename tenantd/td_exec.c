@@ -169,7 +169,7 @@ td_exec_wire_all(json_t *answer)
 static int
 td_exec_enter(const td_cli_t *cli, const char *path)
 {
-    int          fd, netns, rc;
+    int          fd, netns, rc, unsent;
     char        *text, line[TD_EXEC_ANSWER];
     json_t      *answer, *request;
     const char  *error;
@@ -201,10 +201,14 @@ td_exec_enter(const td_cli_t *cli, const char *path)
 
     snprintf(line, sizeof(line), "%s\n", text);
     free(text);
-    answer = td_exec_send(fd, line, netns) == 0 ? td_exec_read(fd) : NULL;
+
+    /* an agent that has many to refuse answers and closes before it is asked */
+    unsent = td_exec_send(fd, line, netns) == 0 ? 0 : errno;
+    answer = td_exec_read(fd);
 
     if (answer == NULL) {
-        return td_exec_fail("the agent does not answer", strerror(errno));
+        return td_exec_fail("the agent does not answer",
+                            strerror(unsent != 0 ? unsent : errno));
     }
 
     error = json_string_value(json_object_get(answer, "error"));

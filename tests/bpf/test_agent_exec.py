@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """tenantd exec: a command as a workload, with and without a network of its own."""
 
+import grp
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from support.node import cgroup_root, ip, until
+from support.site import process
 
 PYTHON = "/usr/bin/python3"
 SERVED, HOST = "10.77.0.1", "10.77.0.2"
@@ -62,7 +63,7 @@ def test_identity_is_that_of_the_service(site, agent):
     assert status == 1 and "PermissionError" in said
     gone(agent, "acme")
     gone(agent, "beta")
-    assert json.loads((agent.state / "exec.json").read_text()) == []
+    until(lambda: json.loads((agent.state / "exec.json").read_text()) == [], "the list to be empty")
 
 
 def test_the_command_is_itself(agent, tmp_path):
@@ -94,10 +95,10 @@ def test_the_command_is_itself(agent, tmp_path):
 ])
 def test_refused(agent, tmp_path, more, said):
     """Before anything is made or run."""
-    before = sorted(agent.folder.rglob("*/"))
+    until(lambda: not agent.workloads(), lambda: f"{agent.workloads()} of earlier tests to go")
     status, _, why = run(agent, "touch", tmp_path / "ran", **more)
     assert status == 125 and said in why and len(why.splitlines()) == 1
-    assert not (tmp_path / "ran").exists() and sorted(agent.folder.rglob("*/")) == before
+    assert not (tmp_path / "ran").exists() and not agent.workloads()
 
 
 def test_name_in_use(agent):
@@ -176,19 +177,13 @@ def test_agent_dies_meanwhile(site, agent):
     until(lambda: not links(agent), "the veth to go")
 
 
-def ask(agent, data, uid=None, close=False):
+def ask(agent, data, close=False):
     """Bytes on the agent's socket; what it answers."""
-    if uid is None:
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(agent.socket)
-            s.settimeout(10)
-            s.sendall(data)
-            if close:
-                return b""
-            return s.makefile("rb").readline()
-    script = (f"import os, socket\nos.setgroups([]); os.setgid({uid}); os.setuid({uid})\ns = socket.socket(socket.AF_UNIX)\n"
-              f"s.connect({agent.socket!r}); s.sendall({data!r}); print(s.makefile().readline())")
-    return subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=False)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(agent.socket)
+        s.settimeout(10)
+        s.sendall(data)
+        return b"" if close else s.makefile("rb").readline()
 
 
 GOOD = b'{"tenant":"acme","service":"orders"}\n'
@@ -220,13 +215,75 @@ def test_half_requests_do_no_harm(agent):
     until(lambda: run(agent, "true")[0] == 0, "room for others")
 
 
-def test_who_may(site, agent):
+NOBODY = 65534
+
+# Refused each time, and told why each time, however quick the answer is.
+OFTEN = f"""
+import os, socket
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+for _ in range(200):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect("agent.sock")
+        s.settimeout(10)
+        s.sendall({GOOD!r})
+        print(s.makefile().readline(), end="")
+"""
+
+
+def test_who_may(agent):
     """A user without the right is refused, by the socket's mode and, when that lets anybody in, by the agent."""
-    assert "PermissionError" in ask(agent, GOOD, uid=65534).stderr
+    def often():
+        return subprocess.run([PYTHON, "-c", OFTEN], cwd=agent.path, capture_output=True, text=True, check=False)
+    assert "PermissionError" in often().stderr
     os.chmod(agent.socket, 0o666)
-    for folder in (pathlib.Path(agent.socket).resolve().parent, site.path.resolve()):
-        os.chmod(folder, 0o755)
-    refused = ask(agent, GOOD, uid=65534)
-    if "PermissionError" not in refused.stderr:            # a folder above that only root enters
-        assert "only root" in refused.stdout
+    asked = often()
+    assert asked.stdout.splitlines() == ['{"error":"only root and [agent] exec_group may"}'] * 200, asked.stderr
     assert not list(agent.folder.glob("acme/orders/*"))
+
+
+def test_the_refused_are_in_nobodys_way(agent):
+    """However many of them say nothing: root is answered, and so is each beyond the number that is waited for."""
+    os.chmod(agent.socket, 0o666)
+    script = OFTEN.partition("for")[0] + (
+        "import sys\nopen = [socket.socket(socket.AF_UNIX) for _ in range(100)]\n"
+        "for s in open: s.connect('agent.sock')\n"
+        "print(sum(b'only root' in s.recv(100) for s in open[64:]), flush=True)\nsys.stdin.read()")
+    with subprocess.Popen([PYTHON, "-c", script], cwd=agent.path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as silent:
+        assert silent.stdout.readline() == "36\n"
+        assert run(agent, "true") == (0, "", "")
+        silent.stdin.close()
+
+
+def as_nobody(agent, *groups):
+    """tenantd exec of a user without privileges, whose other groups these are."""
+    config = agent.path / "nobody.ini"
+    config.write_text("[agent]\nsocket = agent.sock\n")
+    config.chmod(0o644)
+    binary = os.open(process.TENANTD, os.O_RDONLY)       # there may be folders above that only root enters
+    try:
+        done = subprocess.run(
+            [f"/proc/self/fd/{binary}", "exec", "--config", config.name, "--tenant", "acme", "--service", "shop", "--",
+             "sh", "-c", "id -u; cat /proc/self/cgroup"], cwd=agent.path, user=NOBODY, group=NOBODY, extra_groups=groups,
+            pass_fds=[binary], env=process.environment(), capture_output=True, text=True, timeout=20, check=False)
+    finally:
+        os.close(binary)
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def test_members_of_the_group_may(agent):
+    """Whether the socket's mode or the agent keeps the others away, they are told in one line."""
+    group = grp.getgrnam("daemon")
+    agent.configure(exec_group=group.gr_name)
+    agent.restart(signal.SIGTERM)
+    try:
+        assert (os.stat(agent.socket).st_gid, os.stat(agent.socket).st_mode & 0o777) == (group.gr_gid, 0o660)
+        status, said, why = as_nobody(agent, group.gr_gid)
+        assert (status, why) == (0, "")
+        assert said.startswith(f"{NOBODY}\n") and f"/{agent.folder.relative_to(cgroup_root())}/acme/shop/shop-" in said
+        assert as_nobody(agent) == (125, "", "tenantd exec: cannot reach the agent: Permission denied")
+        os.chmod(agent.socket, 0o666)
+        assert as_nobody(agent) == (125, "", "tenantd exec: only root and [agent] exec_group may")
+    finally:
+        agent.configure()
+        agent.restart(signal.SIGTERM)
