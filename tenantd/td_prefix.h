@@ -28,6 +28,9 @@
 /* As sun_path is long, with room for "/run/admin.sock". */
 #define TD_PREFIX_MAX  92
 
+/* Of [provisioner] directory: the rest is for "/dedicated-" and a number. */
+#define TD_PREFIX_DIRECTORY  70
+
 typedef struct {
     int64_t             generation;     /* of nginx.conf */
     int64_t             restart;        /* that the spec had */

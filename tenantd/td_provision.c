@@ -598,6 +598,25 @@ td_provision_name_node(td_provision_t *p, tg_error_t *err)
 }
 
 
+/* Told now rather than by each gateway, which would be tried for ever. */
+static int
+td_provision_check_directory(const td_provision_t *p, tg_error_t *err)
+{
+    const char  *directory;
+
+    directory = p->daemon->config->provisioner.directory;
+
+    if (strlen(directory) <= TD_PREFIX_DIRECTORY) {
+        return 0;
+    }
+
+    tg_error_set(err, "", "[provisioner] directory: \"%.150s\" is longer than %d bytes, "
+                 "too long for sockets below it", directory, TD_PREFIX_DIRECTORY);
+
+    return -1;
+}
+
+
 static int
 td_provision_make(td_provision_t *p, tg_error_t *err)
 {
@@ -608,7 +627,8 @@ td_provision_make(td_provision_t *p, tg_error_t *err)
 
     daemon = p->daemon;
 
-    if (td_provision_find_user(p, err) != 0
+    if (td_provision_check_directory(p, err) != 0
+        || td_provision_find_user(p, err) != 0
         || td_provision_load_template(p, err) != 0
         || td_provision_name_node(p, err) != 0)
     {

@@ -527,3 +527,12 @@ def test_a_row_that_is_gone(make, database):
     assert not instance.processes
     database.execute("UPDATE tiergate.tenants SET tier = 'vcluster' WHERE name = %s", [instance.tenant.name])
     platform.rest.call("DELETE", instance.tenant.path)
+
+
+def test_a_directory_that_has_no_room_for_sockets(make, database):
+    """It is refused at the start, not by each gateway for ever."""
+    platform = make()
+    room = 70 - len(str(platform.path)) - 1
+    Tenantd(database, platform.path / "fits", provisioner(platform.path / ("i" * room), node="n2")).stop()
+    with pytest.raises(AssertionError, match=r'directory: ".*/i+" is longer than 70 bytes, too long for sockets below it'):
+        Tenantd(database, platform.path / "long", provisioner(platform.path / ("i" * (room + 1)), node="n2"))

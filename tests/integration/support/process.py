@@ -29,12 +29,12 @@ BAD = re.compile(r"\[(?:alert|emerg)\]|Sanitizer|runtime error:|"
 
 
 def folder(name):
-    """A fresh folder below build/tests.  Where that makes a socket's path too
-    long, it is below /tmp and linked to."""
+    """A fresh folder below build/tests.  Where that makes the path of a socket too long, it is below
+    /tmp and linked to: [provisioner] directory has at most 70 bytes, and is two folders below."""
     parent = BUILD / "tests" / "integration"
     parent.mkdir(parents=True, exist_ok=True)
     path = pathlib.Path(tempfile.mkdtemp(prefix=f"{name[:24]}-", dir=parent))
-    if len(str(path)) > 70:
+    if len(str(path)) > 48:
         path.rmdir()
         short = pathlib.Path(tempfile.mkdtemp(prefix="tiergate-"))
         path.symlink_to(short)
