@@ -90,30 +90,70 @@ td_net_allocate(td_agent_t *agent, const td_runs_t *runs, const td_doc_nets_t *n
 }
 
 
-/* What comes in by the link may go on by others. */
-static void
-td_net_forward(const char *link, int ipv4)
+static int
+td_net_forward_by(const char *link, int version, const char *name)
 {
-    int   fd;
+    int   fd, rc;
     char  path[96];
 
-    snprintf(path, sizeof(path), "/proc/sys/net/ipv%d/conf/%s/forwarding",
-             ipv4 ? 4 : 6, link);
+    snprintf(path, sizeof(path), "/proc/sys/net/ipv%d/conf/%s/%s", version, link, name);
     fd = open(path, O_WRONLY | O_CLOEXEC);
 
-    if (fd < 0 || write(fd, "1", 1) != 1) {
-        td_log(TD_LOG_WARN, "exec", "workloads reach this machine only: cannot write "
-               "%s: %m", path);
+    if (fd < 0) {
+        return -1;
     }
 
-    if (fd >= 0) {
-        close(fd);
+    rc = write(fd, "1", 1) == 1 ? 0 : -1;
+    close(fd);
+
+    return rc;
+}
+
+
+/* What comes in by the link may go on by others.  Of IPv6 that is for the whole
+ * machine to say, net.ipv6.conf.all.forwarding, unless Linux is 6.17 or newer. */
+static void
+td_net_forward(const char *link, int version)
+{
+    if (td_net_forward_by(link, version, "forwarding") != 0) {
+        td_log(TD_LOG_WARN, "exec", "workloads reach this machine only: forwarding of "
+               "IPv%d cannot be enabled on %s: %m", version, link);
+    }
+
+    if (version == 6) {
+        (void) td_net_forward_by(link, version, "force_forwarding");
     }
 }
 
 
+static int
+td_net_route_from(const char *link, const struct tg_addr *addr,
+    const td_doc_nets_t *node)
+{
+    int     rc;
+    size_t  i;
+
+    for (i = 0; i < node->n; i++) {
+        if (node->item[i].prefix != 128
+            || td_doc_is_ipv4(&node->item[i].addr) != td_doc_is_ipv4(addr))
+        {
+            continue;
+        }
+
+        rc = td_netlink_route(link, addr, 128, NULL, &node->item[i].addr);
+
+        if (rc != -EINVAL) {
+            return rc;
+        }
+    }
+
+    return td_netlink_route(link, addr, 128, NULL, NULL);
+}
+
+
 int
-td_net_route(const char *link, const struct tg_addr *addr)
+td_net_route(const char *link, const struct tg_addr *addr,
+    const td_doc_nets_t *node)
 {
     int             rc;
     struct tg_addr  gateway;
@@ -122,10 +162,10 @@ td_net_route(const char *link, const struct tg_addr *addr)
 
     rc = td_netlink_up(link);
     rc = rc == 0 ? td_netlink_address(link, &gateway, 128) : rc;
-    rc = rc == 0 ? td_netlink_route(link, addr, 128, NULL) : rc;
+    rc = rc == 0 ? td_net_route_from(link, addr, node) : rc;
 
     if (rc == 0) {
-        td_net_forward(link, td_doc_is_ipv4(addr));
+        td_net_forward(link, td_doc_is_ipv4(addr) ? 4 : 6);
     }
 
     return rc;

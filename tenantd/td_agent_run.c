@@ -410,7 +410,7 @@ td_run_wire(td_runs_t *runs, td_run_t *run, int netns, tg_error_t *err)
     }
 
     for (i = 0; i < run->n_addrs; i++) {
-        rc = td_net_route(run->link, &run->addrs[i]);
+        rc = td_net_route(run->link, &run->addrs[i], &node->node.addresses);
 
         if (rc != 0) {
             tg_error_set(err, "", "cannot route to the workload: %s", strerror(-rc));

@@ -39,7 +39,7 @@ td_exec_wire(const char *link, const struct tg_addr *addr)
     rc = td_netlink_up("lo");
     rc = rc == 0 ? td_netlink_up(link) : rc;
     rc = rc == 0 ? td_netlink_address(link, addr, 128) : rc;
-    rc = rc == 0 ? td_netlink_route(link, &gateway, 128, NULL) : rc;
+    rc = rc == 0 ? td_netlink_route(link, &gateway, 128, NULL, NULL) : rc;
 
-    return rc == 0 ? td_netlink_route(link, NULL, 0, &gateway) : rc;
+    return rc == 0 ? td_netlink_route(link, NULL, 0, &gateway, NULL) : rc;
 }

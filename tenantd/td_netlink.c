@@ -227,7 +227,7 @@ td_netlink_address(const char *name, const struct tg_addr *addr, uint32_t prefix
 
 int
 td_netlink_route(const char *name, const struct tg_addr *addr, uint32_t prefix,
-    const struct tg_addr *gateway)
+    const struct tg_addr *gateway, const struct tg_addr *source)
 {
     size_t          len;
     uint32_t        index;
@@ -259,6 +259,11 @@ td_netlink_route(const char *name, const struct tg_addr *addr, uint32_t prefix,
     if (gateway != NULL) {
         td_netlink_attr(&request, RTA_GATEWAY,
                         td_netlink_bytes(gateway, &message.rtm_family, &len), len);
+    }
+
+    if (source != NULL) {
+        td_netlink_attr(&request, RTA_PREFSRC,
+                        td_netlink_bytes(source, &message.rtm_family, &len), len);
     }
 
     return td_netlink_send(&request);

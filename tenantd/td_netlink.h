@@ -23,9 +23,10 @@ int td_netlink_up(const char *name);
 /* prefix is of 128; no duplicate detection, no route to the net. */
 int td_netlink_address(const char *name, const struct tg_addr *addr, uint32_t prefix);
 
-/* To addr/prefix by the link, over gateway unless that is NULL.  addr NULL: the
- * default, of the gateway's family. */
+/* To addr/prefix by the link, over gateway unless that is NULL, from source unless
+ * that is NULL.  addr NULL: the default, of the gateway's family.  -EINVAL: source is
+ * no address of this machine. */
 int td_netlink_route(const char *name, const struct tg_addr *addr, uint32_t prefix,
-    const struct tg_addr *gateway);
+    const struct tg_addr *gateway, const struct tg_addr *source);
 
 #endif /* TD_NETLINK_H */

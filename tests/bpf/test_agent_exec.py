@@ -14,7 +14,7 @@ from support.node import cgroup_root, ip, until
 from support.site import process
 
 PYTHON = "/usr/bin/python3"
-SERVED, HOST = "10.77.0.1", "10.77.0.2"
+SERVED, SERVED6, HOST = "10.77.0.1", "fd77::1", "10.77.0.2"
 
 # What a workload does: a call, told by the exit status.
 CALL = """
@@ -38,9 +38,10 @@ def agent(site):
         VALUES ('acme', 'orders', '[{{"port": 80, "protocol": "tcp"}}]'), ('acme', 'shop', '[]'), ('beta', 'web', '[]');
         INSERT INTO tiergate.mesh_endpoints (tenant, service, address, port) VALUES ('acme', 'orders', '{SERVED}', 8080);
         INSERT INTO tiergate.mesh_workloads (tenant, name, service, node, cgroup, addresses)
-        VALUES ('acme', 'orders-1', 'orders', 'a', '{site.below(served)}', '{{{SERVED}}}')""")
+        VALUES ('acme', 'orders-1', 'orders', 'a', '{site.below(served)}', '{{{SERVED},{SERVED6}}}')""")
     actor = site.actor(served)
     actor.listen("l", SERVED, 8080)
+    actor.listen("l6", SERVED6, 8080)
     agent = site.agent().start()
     agent.served, agent.folder = actor, agent.cgroup.path / "exec"
     site.acked(site.database.revision())
@@ -122,6 +123,39 @@ def test_network_of_its_own(site, agent):
     assert status == 1 and "PermissionError" in said
     gone(agent, "acme")
     until(lambda: not links(agent), "the veth to go")
+
+
+@pytest.mark.parametrize("nets, families", [("fd79::/64", ["fd79:"]), ("10.79.0.0/24,fd79:1::/64", ["10.79.0.", "fd79:1:"])],
+                         ids=["alone", "beside IPv4"])
+def test_network_of_ipv6(site, agent, nets, families):
+    """The address is the identity, both ways: its tenant is reached and reaches it, another is not and does not."""
+    if not os.path.exists("/proc/sys/net/ipv6/conf/all/force_forwarding"):        # Linux before 6.17
+        site.netns.set("ipv6/conf/all/forwarding")
+    site.apply(f"UPDATE tiergate.mesh_nodes SET workload_nets = '{{{nets}}}' WHERE name = 'a'")
+    serve = ("import socket, subprocess\ns = socket.create_server(('::', 7000), family=socket.AF_INET6)\n"
+             "print(subprocess.run(['hostname', '-I'], capture_output=True, text=True).stdout, flush=True)\n"
+             "while True: s.accept()")
+    running = agent.exec(PYTHON, "-c", serve, options=("--netns", "--name", "six"), stdout=subprocess.PIPE, text=True)
+    try:
+        addresses = running.stdout.readline().split()
+        assert sorted(addresses) == sorted(
+            address for address in addresses for family in families if address.startswith(family)), addresses
+        assert len(addresses) == len(families)
+        known = until(lambda: site.database.execute("SELECT host(unnest(addresses)) FROM tiergate.mesh_workloads WHERE name = 'six'"),
+                      "the workload in the registry")
+        assert sorted(row[0] for row in known) == sorted(addresses)
+        status, source, said = run(agent, PYTHON, "-c", CALL, SERVED6, 8080, service="shop", options=("--netns",))
+        assert (status, said) == (0, "") and source.startswith(families[-1])
+        for at, port in ((SERVED6, 8080), (addresses[-1], 7000)):
+            status, _, said = run(agent, PYTHON, "-c", CALL, at, port, service="shop", options=("--netns",))
+            assert (status, said) == (0, ""), at
+            status, _, said = run(agent, PYTHON, "-c", CALL, at, port, tenant="beta", service="web", options=("--netns",))
+            assert status == 1 and "PermissionError" in said
+    finally:
+        running.kill()
+        running.communicate()
+        site.apply("UPDATE tiergate.mesh_nodes SET workload_nets = '{10.79.0.0/24}' WHERE name = 'a'")
+    until(lambda: not agent.workloads() and not links(agent), "its end")
 
 
 def test_the_registry_knows_it(site, agent):

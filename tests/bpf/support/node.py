@@ -99,7 +99,9 @@ class Cgroup:
 
 def ip(*words, netns=None, check=True):
     prefix = ["ip", "-n", netns] if netns else ["ip"]
-    return subprocess.run([*prefix, *words], check=check, capture_output=True, text=True)
+    done = subprocess.run([*prefix, *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 or not check, f"{' '.join([*prefix, *words])}: {done.stderr.strip()}"
+    return done
 
 
 class Netns:
@@ -121,6 +123,10 @@ class Netns:
         with open(f"/run/netns/{self.name}", "rb") as f:
             if LIBC.setns(f.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
+
+    def set(self, name, value=1):
+        """A setting of /proc/sys/net."""
+        ip("netns", "exec", self.name, "sh", "-c", f"echo {value} > /proc/sys/net/{name}")
 
     def remove(self):
         ip("netns", "del", self.name, check=False)
