@@ -128,6 +128,13 @@ td_agent_watch_refused(td_agent_watch_t *watch)
 }
 
 
+static const char *
+td_agent_watch_why(const td_agent_watch_t *watch, CURLcode code)
+{
+    return watch->error[0] != '\0' ? watch->error : curl_easy_strerror(code);
+}
+
+
 static void
 td_agent_watch_ended(CURL *easy, CURLcode code, void *data)
 {
@@ -146,10 +153,15 @@ td_agent_watch_ended(CURL *easy, CURLcode code, void *data)
     } else if (code == CURLE_OK && watch->status != 200) {
         td_agent_watch_refused(watch);
 
+    } else if (code != CURLE_OK && watch->status == 0) {
+        td_agent_watch_say(watch, TD_LOG_WARN, "%s is not reached: %s",
+                           watch->agent->config->agent.tenantd,
+                           td_agent_watch_why(watch, code));
+
     } else {
         td_agent_watch_say(watch, watch->live ? TD_LOG_WARN : TD_LOG_NOTICE,
                "the stream has ended: %s", code == CURLE_OK ? "closed by tenantd"
-               : watch->error[0] ? watch->error : curl_easy_strerror(code));
+               : td_agent_watch_why(watch, code));
     }
 
     td_agent_watch_again(watch);

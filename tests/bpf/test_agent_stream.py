@@ -47,7 +47,7 @@ class Stage:
             self.actors[name].live_at(address)
         self.actors["orders"].listen("l", ORDERS, 8080)
         self.actors["orders"].listen("m", ORDERS, 8081)
-        self.agent = Agent(self, registry=self.fake.address)
+        self.agent = Agent(self, registry=f"unix:{self.fake.address}")
 
     def everything(self):
         below = self.root.path.relative_to(cgroup_root())

@@ -33,7 +33,7 @@ process = integration("process")
 CONFIG = """\
 [agent]
 node = {node}
-tenantd = unix:{registry}
+tenantd = {registry}
 cgroup = {cgroup}
 workload_cgroup = {below}/exec
 pins = {pins}
@@ -68,7 +68,7 @@ class Agent:
 
     def configure(self, registry=None, **more):
         self.config.write_text(CONFIG.format(
-            node=self.node, registry=registry or self.site.tenantd.socket, cgroup=self.cgroup.path, pins=self.pins,
+            node=self.node, registry=registry or f"unix:{self.site.tenantd.socket}", cgroup=self.cgroup.path, pins=self.pins,
             path=self.path, below=self.below, more="\n".join(f"{key} = {value}" for key, value in (SIZES | more).items())))
 
     def start(self, binary=None, wait=True):
