@@ -134,6 +134,9 @@ tg_bearer_find(tg_bearer_t *bearer, tg_bearer_request_t *request)
 
     block = request->block;
 
+    request->hash = tg_token_cache_fetch(bearer->cache, request->token,
+                                         request->len, block->id);
+
     request->digested = tg_crypto_sha256(bearer->crypto, request->token,
                                          request->len, request->digest)
                         == 0;
@@ -141,7 +144,8 @@ tg_bearer_find(tg_bearer_t *bearer, tg_bearer_request_t *request)
         return NULL;
     }
 
-    token = tg_token_cache_find(bearer->cache, request->digest, block->id);
+    token = tg_token_cache_find(bearer->cache, request->hash, request->digest,
+                                block->id);
     if (token == NULL) {
         return NULL;
     }
@@ -270,6 +274,7 @@ tg_bearer_accept(tg_bearer_check_t *check, const tg_bearer_issuer_t *issuer,
 
     memcpy(token->digest, check->request->digest, sizeof(token->digest));
     token->tenant = block->id;
+    token->hash = check->request->hash;
     token->not_before = claims->not_before;
     token->expires = claims->expires;
     token->issuer = issuer->entry->id;

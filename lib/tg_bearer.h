@@ -70,6 +70,7 @@ typedef struct {
     /* by tg_bearer_find() */
     int                   digested;     /* 0: the digest failed, don't cache */
     uint8_t               digest[TG_SHA256_LEN];
+    uint64_t              hash;         /* of tg_token_cache_fetch() */
 } tg_bearer_request_t;
 
 /*

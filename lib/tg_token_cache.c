@@ -2,9 +2,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "tg_hash.h"
 #include "tg_token_cache.h"
 
+
+/* Characters of a token's end, which are its signature's, that make the hash. */
+#define TG_TOKEN_CACHE_TAIL  16
 
 /* Share of the entries that found tokens may take; the rest is probation. */
 #define TG_TOKEN_CACHE_KEPT(max)  ((max) - ((max) + 4) / 5)
@@ -16,6 +21,7 @@ struct tg_token_cache_s {
     size_t       n_kept;
     size_t       max;
     size_t       mask;
+    uint64_t     seed;
     tg_token_t  *bucket[];
 };
 
@@ -69,6 +75,11 @@ tg_token_cache_create(size_t max)
         return NULL;
     }
 
+    if (getrandom(&cache->seed, sizeof(cache->seed), 0) != sizeof(cache->seed)) {
+        free(cache);
+        return NULL;
+    }
+
     tg_list_init(&cache->probation);
     tg_list_init(&cache->kept);
     cache->max = max;
@@ -104,16 +115,25 @@ tg_token_cache_destroy(tg_token_cache_t *cache)
 }
 
 
-/* A digest of a valid token cannot be aimed, so its first bytes are the hash. */
-static tg_token_t **
-tg_token_cache_bucket(tg_token_cache_t *cache,
-    const uint8_t digest[TG_SHA256_LEN])
+uint64_t
+tg_token_cache_fetch(const tg_token_cache_t *cache, const char *token, size_t len,
+    uint64_t tenant)
 {
-    uint64_t  hash;
+    size_t             tail;
+    uint64_t           hash;
+    const tg_token_t  *first;
 
-    memcpy(&hash, digest, sizeof(hash));
+    tail = len < TG_TOKEN_CACHE_TAIL ? len : TG_TOKEN_CACHE_TAIL;
+    hash = tg_hash(token + len - tail, tail, cache->seed ^ tenant);
+    first = cache->bucket[hash & cache->mask];
 
-    return &cache->bucket[hash & cache->mask];
+    if (first != NULL) {
+        __builtin_prefetch(&first->digest);
+        __builtin_prefetch(&first->claims);
+        __builtin_prefetch(&first->used, 1);
+    }
+
+    return hash;
 }
 
 
@@ -167,18 +187,12 @@ tg_token_cache_keep(tg_token_cache_t *cache, tg_token_t *token)
 
 
 tg_token_t *
-tg_token_cache_find(tg_token_cache_t *cache,
+tg_token_cache_find(tg_token_cache_t *cache, uint64_t hash,
     const uint8_t digest[TG_SHA256_LEN], uint64_t tenant)
 {
     tg_token_t  *token;
 
-    token = *tg_token_cache_bucket(cache, digest);
-
-    if (token != NULL) {
-        __builtin_prefetch(&token->tenant);
-        __builtin_prefetch(&token->claims);
-        __builtin_prefetch(&token->used, 1);
-    }
+    token = cache->bucket[hash & cache->mask];
 
     while (token != NULL
            && (token->tenant != tenant
@@ -212,7 +226,7 @@ tg_token_cache_add(tg_token_cache_t *cache, tg_token_t *token)
         tg_token_cache_remove(cache, tg_token_of(list->prev));
     }
 
-    bucket = tg_token_cache_bucket(cache, token->digest);
+    bucket = &cache->bucket[token->hash & cache->mask];
     token->next = *bucket;
     *bucket = token;
 
@@ -233,7 +247,7 @@ tg_token_cache_remove(tg_token_cache_t *cache, tg_token_t *token)
         return;
     }
 
-    p = tg_token_cache_bucket(cache, token->digest);
+    p = &cache->bucket[token->hash & cache->mask];
 
     while (*p != token) {
         p = &(*p)->next;

@@ -32,6 +32,7 @@ typedef struct tg_token_cache_s  tg_token_cache_t;
 struct tg_token_s {
     uint8_t      digest[TG_SHA256_LEN];     /* of the whole token */
     uint64_t     tenant;                    /* id */
+    uint64_t     hash;                      /* of tg_token_cache_fetch() */
 
     int64_t      not_before;        /* Unix seconds, leeway included */
     int64_t      expires;           /* first second at which it does not hold */
@@ -74,8 +75,14 @@ tg_token_cache_t *tg_token_cache_create(size_t max);
 /* Tokens that are still held stay valid. */
 void tg_token_cache_destroy(tg_token_cache_t *cache);
 
+/* Has the processor fetch what tg_token_cache_find() will look at, while the digest
+ * is made.  Returns a hash of the token's end, which says where its entry would be,
+ * and nothing else; nobody outside can aim at one. */
+uint64_t tg_token_cache_fetch(const tg_token_cache_t *cache, const char *token,
+    size_t len, uint64_t tenant);
+
 /* The entry, with a reference for the caller, or NULL. */
-tg_token_t *tg_token_cache_find(tg_token_cache_t *cache,
+tg_token_t *tg_token_cache_find(tg_token_cache_t *cache, uint64_t hash,
     const uint8_t digest[TG_SHA256_LEN], uint64_t tenant);
 
 /* Remembers token, which must not be there yet. */

@@ -163,23 +163,6 @@ tg_zone_stats(const tg_zone_t *zone, tg_zone_stats_t *stats)
 }
 
 
-/* Of a block, what is fetched at once: a typical one is about as large. */
-#define TG_ZONE_FETCH  1280
-
-
-/* A request reads most lines of its tenant's block, each of which may have to
- * come from memory: ask for all of them before the first is needed. */
-static void
-tg_block_fetch(const tg_block_t *block)
-{
-    const char  *p = (const char *) block;
-
-    for (size_t i = 0; i < TG_ZONE_FETCH; i += TG_CACHE_LINE) {
-        __builtin_prefetch(p + i);
-    }
-}
-
-
 void
 tg_zone_fetch(const tg_zone_t *zone, const tg_block_t *block,
     const tg_route_t *route)
@@ -206,6 +189,13 @@ tg_zone_fetch(const tg_zone_t *zone, const tg_block_t *block,
     for (i = 0; i < upstream->endpoints.n && i < 2; i++) {
         __builtin_prefetch(tg_zone_ptr(zone, endpoint[i].state), 1);
     }
+}
+
+
+void
+tg_zone_fetch_block(const tg_block_t *block)
+{
+    tg_block_fetch(block);
 }
 
 
@@ -287,7 +277,7 @@ tg_host_find(const tg_zone_t *zone, const char *host, size_t len)
         __builtin_prefetch(&entry->block);
 
         link = __atomic_load_n(&node->block, __ATOMIC_RELAXED);
-        tg_block_fetch(tg_deref(zone, link));
+        __builtin_prefetch(tg_deref(zone, link));
 
         if (memcmp(node->name, host, len) != 0) {
             continue;

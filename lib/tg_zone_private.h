@@ -250,6 +250,21 @@ tg_host_chain(const tg_zone_t *zone, uint32_t hash)
     return tg_table(zone, zone->hosts) + (hash & zone->host_mask);
 }
 
+/* Of a block, what is fetched at once: a typical one is about as large. */
+#define TG_ZONE_FETCH  1280
+
+/* A request reads most lines of its tenant's block, each of which may have to
+ * come from memory: ask for all of them before the first is needed. */
+static inline void
+tg_block_fetch(const tg_block_t *block)
+{
+    const char  *p = (const char *) block;
+
+    for (size_t i = 0; i < TG_ZONE_FETCH; i += TG_CACHE_LINE) {
+        __builtin_prefetch(p + i);
+    }
+}
+
 /* A retired version is the record inside an entry: the object was removed. */
 static inline int
 tg_retired_last(const tg_zone_t *zone, const tg_retired_t *retired)

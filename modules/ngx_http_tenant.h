@@ -22,6 +22,7 @@
 
 #include <jansson.h>
 
+#include "../lib/tg_hint.h"
 #include "../lib/tg_zone.h"
 
 
@@ -33,6 +34,7 @@ typedef struct {
     tg_zone_t         *zone;            /* set when the zone is initialised */
     ngx_http_tenant_map_t  *map;        /* where it is mapped for large pages;
                                          * NULL: only where nginx has it */
+    tg_hints_t        *hints;           /* of this worker */
     ngx_slab_pool_t   *shpool;          /* its mutex is the writer's lock */
 
     /* tenant_source */

@@ -315,10 +315,14 @@ ngx_http_tenant_key(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
 
 static const tg_block_t *
-ngx_http_tenant_find_host(tg_zone_t *zone, const ngx_str_t *host)
+ngx_http_tenant_find_host(ngx_http_tenant_main_conf_t *tmcf, const ngx_str_t *host)
 {
+    int                known;
     char               name[TG_HOST_SIZE];
+    tg_zone_t         *zone = tmcf->zone;
     const tg_block_t  *block;
+
+    known = tg_hints_fetch(tmcf->hints, zone, (char *) host->data, host->len);
 
     block = tg_zone_find_exact(zone, (char *) host->data, host->len);
 
@@ -329,6 +333,10 @@ ngx_http_tenant_find_host(tg_zone_t *zone, const ngx_str_t *host)
            != -1)
     {
         block = tg_zone_find_host(zone, (char *) host->data, host->len);
+    }
+
+    if (known == -1 && block) {
+        tg_zone_fetch_block(block);
     }
 
     return block;
@@ -348,7 +356,7 @@ ngx_http_tenant_find(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     tg_zone_enter(tmcf->zone, ngx_http_tenant_slot);
 
     if (tlcf->by == NGX_HTTP_TENANT_BY_HOST) {
-        block = ngx_http_tenant_find_host(tmcf->zone, key);
+        block = ngx_http_tenant_find_host(tmcf, key);
 
     } else {
         block = tg_zone_find_tenant(tmcf->zone, (char *) key->data, key->len);
@@ -750,6 +758,11 @@ ngx_http_tenant_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    tmcf->hints = tg_hints_create(tmcf->zone);
+    if (tmcf->hints == NULL) {
+        return NGX_ERROR;
+    }
+
     ngx_http_tenant_sweep_start(cycle);
 
     return NGX_OK;
@@ -772,4 +785,6 @@ ngx_http_tenant_exit_process(ngx_cycle_t *cycle)
     ngx_shmtx_unlock(&tmcf->shpool->mutex);
 
     ngx_http_tenant_slot = -1;
+    tg_hints_destroy(tmcf->hints);
+    tmcf->hints = NULL;
 }

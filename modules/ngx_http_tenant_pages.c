@@ -13,15 +13,17 @@
  *     most of it is in use (MADV_COLLAPSE, since Linux 6.1, whatever the system's
  *     settings).  Where the system gives shared memory large pages when asked
  *     (shmem_enabled "advise") they come at once.
- *  3. Making a page copies it.  A thread does that, so that no request waits: it
- *     only calls the kernel, and touches nothing of nginx.
+ *  3. Making a page copies it.  A process of its own does that, so that no request
+ *     waits: what it makes is the shared memory's, and appears in every process.  A
+ *     thread would do, too, but from then on libc would lock and count in the worker
+ *     as in any program with threads, for each allocation and each system call.
  *  4. Where any of this fails the pages stay small, and nothing else changes.
  */
 
 #include "ngx_http_tenant.h"
 
-#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 
 #ifndef MADV_COLLAPSE
@@ -37,6 +39,9 @@
 /* Growth of what tenants use that is a reason to look again. */
 #define NGX_HTTP_TENANT_PAGES_STEP   (NGX_HTTP_TENANT_PIECE / 2)
 
+/* s after which a process that makes pages is taken for dead. */
+#define NGX_HTTP_TENANT_PAGES_TIME   60
+
 
 struct ngx_http_tenant_map_s {
     ngx_uint_t   refs;          /* cycles that have it */
@@ -47,14 +52,15 @@ struct ngx_http_tenant_map_s {
     u_char      *first;         /* whole pieces */
     ngx_uint_t   n;
     uint64_t     looked;        /* bytes used when it was looked at last */
-    int          running;       /* the thread is */
+    size_t       shared;        /* bytes of this, which is shared memory */
+    time_t       until;         /* pages are being made, at most till then; or 0 */
     int          off;           /* the system has no such thing */
     u_char       done[];        /* by piece */
 };
 
 
 static void ngx_http_tenant_pages_drop(void *data);
-static void *ngx_http_tenant_pages_collapse(void *data);
+static void ngx_http_tenant_pages_collapse(ngx_http_tenant_map_t *map);
 
 
 ngx_int_t
@@ -118,18 +124,21 @@ u_char *
 ngx_http_tenant_pages_map(ngx_http_tenant_main_conf_t *tmcf, u_char *base,
     size_t size)
 {
+    size_t                  len;
     ngx_http_tenant_map_t  *map;
 
-    map = ngx_calloc(sizeof(ngx_http_tenant_map_t)
-                     + size / NGX_HTTP_TENANT_PIECE, ngx_cycle->log);
-    if (map == NULL) {
+    len = sizeof(ngx_http_tenant_map_t) + size / NGX_HTTP_TENANT_PIECE;
+    map = mmap(NULL, len, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS, -1, 0);
+
+    if (map == MAP_FAILED) {
         return base;
     }
 
+    map->shared = len;
     map->start = ngx_http_tenant_pages_place(map, base, size,
                                              base - tmcf->shm_zone->shm.addr);
     if (map->start == NULL) {
-        ngx_free(map);
+        (void) munmap(map, len);
         return base;
     }
 
@@ -174,52 +183,65 @@ ngx_http_tenant_pages_drop(void *data)
         return;
     }
 
-    if (!__atomic_load_n(&map->running, __ATOMIC_ACQUIRE)) {
-        (void) munmap(map->address, map->size);
-        ngx_free(map);
+    (void) munmap(map->address, map->size);
+    (void) munmap(map, map->shared);
+}
+
+
+/* A grandchild, so that nobody has to wait for its end. */
+static void
+ngx_http_tenant_pages_fork(ngx_http_tenant_map_t *map)
+{
+    pid_t     pid;
+    sigset_t  all, before;
+
+    /* until its end it takes no signal that is meant for nginx */
+
+    (void) sigfillset(&all);
+    (void) sigprocmask(SIG_SETMASK, &all, &before);
+
+    pid = fork();
+
+    if (pid == 0) {
+
+        if (fork() == 0) {
+            (void) close_range(3, ~0U, 0);
+            ngx_http_tenant_pages_collapse(map);
+            __atomic_store_n(&map->until, 0, __ATOMIC_RELEASE);
+        }
+
+        _exit(0);
     }
+
+    if (pid > 0) {
+        (void) waitpid(pid, NULL, 0);
+    }
+
+    (void) sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 
 void
 ngx_http_tenant_pages_tick(ngx_http_tenant_main_conf_t *tmcf)
 {
-    int                     rc;
-    sigset_t                all, before;
-    pthread_t               thread;
     tg_zone_stats_t         stats;
     ngx_http_tenant_map_t  *map;
 
     map = tmcf->map;
 
     if (map == NULL || map->off || map->n == 0
-        || __atomic_load_n(&map->running, __ATOMIC_ACQUIRE))
+        || __atomic_load_n(&map->until, __ATOMIC_ACQUIRE) > ngx_time())
     {
         return;
     }
 
     tg_zone_stats(tmcf->zone, &stats);
 
-    if (stats.used < map->looked + NGX_HTTP_TENANT_PAGES_STEP) {
-        return;
+    if (stats.used >= map->looked + NGX_HTTP_TENANT_PAGES_STEP) {
+        map->looked = stats.used;
+        map->until = ngx_time() + NGX_HTTP_TENANT_PAGES_TIME;
+        ngx_http_tenant_pages_fork(map);
     }
-
-    map->looked = stats.used;
-    map->running = 1;
-
-    /* signals are nginx's */
-
-    (void) sigfillset(&all);
-    (void) pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, NULL, ngx_http_tenant_pages_collapse, map);
-    (void) pthread_sigmask(SIG_SETMASK, &before, NULL);
-
-    if (rc != 0) {
-        map->running = 0;
-        return;
-    }
-
-    (void) pthread_detach(thread);
 }
 
 
@@ -244,11 +266,9 @@ ngx_http_tenant_pages_is_used(u_char *piece)
 
 
 /* Where memory is short just now, the next look tries again. */
-static void *
-ngx_http_tenant_pages_collapse(void *data)
+static void
+ngx_http_tenant_pages_collapse(ngx_http_tenant_map_t *map)
 {
-    ngx_http_tenant_map_t  *map = data;
-
     u_char      *piece;
     ngx_uint_t   i;
 
@@ -267,8 +287,4 @@ ngx_http_tenant_pages_collapse(void *data)
             break;
         }
     }
-
-    __atomic_store_n(&map->running, 0, __ATOMIC_RELEASE);
-
-    return NULL;
 }

@@ -114,6 +114,8 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
     tg_zone_fetch(tmcf->zone, ctx->block, ctx->route);
+    tg_hints_learn(tmcf->hints, tmcf->zone, ngx_http_tenant_slot, ctx->block,
+                   ctx->route);
 
     return NGX_DECLINED;
 }

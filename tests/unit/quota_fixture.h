@@ -52,11 +52,11 @@ quote(char *text)
 }
 
 
-/* Publishes a version with these quotas and further members, as of f->now; pins
- * it. */
+/* Publishes a version with these hosts, quotas and further members, as of f->now;
+ * pins it. */
 static inline void
-publish_more(fixture_t *f, const char *quotas, const char *boost,
-    const char *members)
+publish_all(fixture_t *f, const char *hosts, const char *quotas,
+    const char *boost, const char *members)
 {
     char             text[16384];
     tg_error_t       err;
@@ -65,14 +65,14 @@ publish_more(fixture_t *f, const char *quotas, const char *boost,
 
     snprintf(text, sizeof(text),
              "{'name':'t','id':7,'revision':%llu,'state':'active','boost':%s,"
-             "'hosts':[],'issuers':[],'api_keys':[],'upstreams':["
+             "'hosts':[%s],'issuers':[],'api_keys':[],'upstreams':["
              "{'id':1,'name':'u','endpoints':[]}],'routes':["
              "{'id':1,'name':'a','match':{'path':{'type':'prefix','value':'/a'}},"
              "'backends':[{'upstream':'u','weight':1}]},"
              "{'id':2,'name':'b','match':{'path':{'type':'prefix','value':'/b'}},"
              "'backends':[{'upstream':'u','weight':1}]}],'quotas':[%s]%s}",
              (unsigned long long) ++f->revision, boost ? boost : "null",
-             quotas, members);
+             hosts, quotas, members);
     quote(text);
 
     image = tg_compile(text, strlen(text), TG_KIND_TENANT, NULL, &err);
@@ -94,6 +94,24 @@ publish_more(fixture_t *f, const char *quotas, const char *boost,
     tg_zone_exit(f->zone, f->slot);
 
     f->block = block;
+}
+
+
+static inline void
+publish_more(fixture_t *f, const char *quotas, const char *boost,
+    const char *members)
+{
+    publish_all(f, "", quotas, boost, members);
+}
+
+
+static inline void
+publish_host(fixture_t *f, const char *quotas, const char *host)
+{
+    char  hosts[128];
+
+    snprintf(hosts, sizeof(hosts), "'%s'", host);
+    publish_all(f, hosts, quotas, NULL, "");
 }
 
 

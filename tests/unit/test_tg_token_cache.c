@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,14 @@ digest_of(uint32_t n, uint8_t digest[TG_SHA256_LEN])
 }
 
 
+/* That of a token whose text is n. */
+static uint64_t
+hash_of(tg_token_cache_t *cache, uint32_t n, uint64_t tenant)
+{
+    return tg_token_cache_fetch(cache, (const char *) &n, sizeof(n), tenant);
+}
+
+
 /* Adds token n of a tenant, and lets go of it. */
 static void
 add(tg_token_cache_t *cache, uint32_t n, uint64_t tenant)
@@ -32,6 +41,7 @@ add(tg_token_cache_t *cache, uint32_t n, uint64_t tenant)
 
     digest_of(n, token->digest);
     token->tenant = tenant;
+    token->hash = hash_of(cache, n, tenant);
     tg_token_cache_add(cache, token);
     tg_token_release(token);
 }
@@ -44,7 +54,8 @@ found(tg_token_cache_t *cache, uint32_t n, uint64_t tenant)
     tg_token_t  *token;
 
     digest_of(n, digest);
-    token = tg_token_cache_find(cache, digest, tenant);
+    token = tg_token_cache_find(cache, hash_of(cache, n, tenant), digest,
+                                tenant);
 
     if (token == NULL) {
         return 0;
@@ -101,7 +112,7 @@ test_whole_digest(void **state)
     for (i = 0; i < TG_SHA256_LEN * 8; i++) {
         digest_of(1, digest);
         digest[i / 8] ^= (uint8_t) (1 << i % 8);
-        assert_null(tg_token_cache_find(cache, digest, 7));
+        assert_null(tg_token_cache_find(cache, hash_of(cache, 1, 7), digest, 7));
     }
 
     tg_token_cache_destroy(cache);
@@ -193,7 +204,7 @@ test_held(void **state)
 
     add(cache, 1, 7);
     digest_of(1, digest);
-    removed = tg_token_cache_find(cache, digest, 7);
+    removed = tg_token_cache_find(cache, hash_of(cache, 1, 7), digest, 7);
     tg_token_cache_remove(cache, removed);
     assert_false(found(cache, 1, 7));
     tg_token_cache_remove(cache, removed);      /* again: nothing */
@@ -201,7 +212,7 @@ test_held(void **state)
 
     add(cache, 2, 7);
     digest_of(2, digest);
-    evicted = tg_token_cache_find(cache, digest, 7);
+    evicted = tg_token_cache_find(cache, hash_of(cache, 2, 7), digest, 7);
 
     for (i = 10; i < 40; i++) {
         add(cache, i, 7);
@@ -211,7 +222,7 @@ test_held(void **state)
     assert_false(found(cache, 2, 7));
 
     digest_of(39, digest);
-    last = tg_token_cache_find(cache, digest, 7);
+    last = tg_token_cache_find(cache, hash_of(cache, 39, 7), digest, 7);
     assert_non_null(last);
     tg_token_cache_destroy(cache);
 
@@ -244,12 +255,61 @@ test_empty_texts(void **state)
 }
 
 
+/* Tokens whose ends are alike share a bucket, and nothing else. */
+static void
+test_same_end(void **state)
+{
+    char               text[2][40];
+    uint8_t            digest[2][TG_SHA256_LEN];
+    uint64_t           hash;
+    tg_token_t        *token[2], *seen;
+    tg_token_cache_t  *cache;
+
+    (void) state;
+
+    cache = tg_token_cache_create(4);
+
+    for (uint32_t i = 0; i < 2; i++) {
+        snprintf(text[i], sizeof(text[i]), "%uhead.body.0123456789abcdef", i);
+        hash = tg_token_cache_fetch(cache, text[i], strlen(text[i]), 7);
+        assert_true(i == 0 || hash == token[0]->hash);
+        assert_true(tg_token_cache_fetch(cache, text[i], strlen(text[i]), 8) != hash);
+        assert_true(tg_token_cache_fetch(cache, text[i], strlen(text[i]) - 1, 7)
+                    != hash);
+
+        token[i] = tg_token_create(NULL, "", 0, "", 0);
+        digest_of(i, token[i]->digest);
+        memcpy(digest[i], token[i]->digest, TG_SHA256_LEN);
+        token[i]->tenant = 7;
+        token[i]->hash = hash;
+        tg_token_cache_add(cache, token[i]);
+    }
+
+    for (uint32_t i = 0; i < 2; i++) {
+        seen = tg_token_cache_find(cache, token[i]->hash, digest[i], 7);
+        assert_ptr_equal(seen, token[i]);
+        tg_token_release(seen);
+    }
+
+    tg_token_cache_remove(cache, token[0]);
+    assert_null(tg_token_cache_find(cache, token[0]->hash, digest[0], 7));
+    seen = tg_token_cache_find(cache, token[1]->hash, digest[1], 7);
+    assert_ptr_equal(seen, token[1]);
+    tg_token_release(seen);
+
+    tg_token_release(token[0]);
+    tg_token_release(token[1]);
+    tg_token_cache_destroy(cache);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_whole_digest),
+        cmocka_unit_test(test_same_end),
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_flood),
         cmocka_unit_test(test_held),
