@@ -8,7 +8,6 @@
 #include "ngx_http_tenant_snapshot.h"
 
 
-
 #define NGX_HTTP_TENANT_SNAPSHOT_COLD   5000    /* us of a turn, when nothing can
                                                  * be served yet */
 #define NGX_HTTP_TENANT_SNAPSHOT_SLICE  1000    /* us, otherwise */

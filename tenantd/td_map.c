@@ -220,6 +220,10 @@ td_map_rows(td_map_t *map)
     size_t          i;
     td_map_place_t  place[TD_MAP_NODES];
 
+    if (map->nodes == 0) {
+        return;
+    }
+
     for (i = 0; i < map->nodes; i++) {
         place[i].layer = map->node[i].layer;
         place[i].weight = map->node[i].weight;

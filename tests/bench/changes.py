@@ -17,7 +17,8 @@ from measure import Target
 CHANGES = 200
 WARM = 5            # before these, uncounted: sessions plan their statements, workers fill their caches
 FLOOD_RATE = 100    # other changes per second
-PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
+RATE = 2_000        # requests per second whose latency is measured
+SLICE_MS = 1_000    # of them
 
 
 class Probe:
@@ -120,18 +121,19 @@ def p99_while_flooded(bed, gateway, options):
     target = Target("gw", gateway.port, beds.core_of(gateway.workers[0]), keys)
     make_room(bed, gateway)
     quiet, busy = [], []
-
-    def load():
-        return measure.wrk(target.port, target.file, target.pid, options.seconds, 32, PACE)
-    load()
-    for _ in range(options.rounds):
-        quiet.append(load())
-        stop = threading.Event()
-        flooder = threading.Thread(target=flood, args=(bed, stop))
-        flooder.start()
-        busy.append(load())
-        stop.set()
-        flooder.join()
+    load = measure.Paced(target, RATE, SLICE_MS)
+    try:
+        load.slice()
+        for _ in range(options.turns // 2):
+            quiet.append(load.slice())
+            stop = threading.Event()
+            flooder = threading.Thread(target=flood, args=(bed, stop))
+            flooder.start()
+            busy.append(load.slice())
+            stop.set()
+            flooder.join()
+    finally:
+        load.end()
     return quiet, busy
 
 
@@ -152,9 +154,12 @@ def run(options):
         unchanged = [g.workers for g in gateways] == pids
         measure.table("Commit to enforced on every gateway, ms", ("gateways", "changes", "p50", "p99", "max"), rows)
         quiet, busy = p99_while_flooded(bed, gateways[0], options)
-        q, b = measure.median(quiet, "p99"), measure.median(busy, "p99")
-        measure.table(f"Requests while {FLOOD_RATE} changes/s flow", ("", "p99 us", "ratio"),
-                      [("quiet", f"{q:.0f}", ""), ("changing", f"{b:.0f}", f"{b / q:.2f}")])
+        rows = [(name, f"{measure.median(found, 'p50'):.0f}", f"{measure.ratio(found, quiet, 'p50'):.2f}",
+                 f"{measure.median(found, 'p99'):.0f}", f"{measure.ratio(found, quiet, 'p99'):.2f}",
+                 f"{measure.median(found, 'cpu_us'):.1f}")
+                for name, found in (("quiet", quiet), (f"{FLOOD_RATE} changes/s", busy))]
+        measure.table(f"Requests at {RATE}/s, medians of {len(quiet)} interleaved slices of {SLICE_MS / 1000:g} s",
+                      ("", "p50 us", "of quiet", "p99 us", "of quiet", "CPU us"), rows)
         unchanged = unchanged and gateways[0].workers == pids[0]
         print(f"worker pids unchanged: {'yes' if unchanged else 'NO'}")
     finally:

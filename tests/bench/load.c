@@ -8,9 +8,11 @@
  * as \r\n).  Before a slice is closed every answer is in, and the process that is
  * charged is asleep: only then is what the kernel accounts to it exact.
  *
- *     load CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...
+ *     load [-p RATE] [-w] CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...
  *
- * Prints a line a slice: target, requests, us, CPU ns, p50 us, p99 us, refused (a
+ * With a RATE requests go out at moments drawn at random, so many per second on
+ * average, whether answers have come or not; latency counts from that moment.  With
+ * -w a slice begins when a line is read.  Prints a line a slice: target, requests, us, CPU ns, p50 us, p99 us, refused (a
  * status that is not 200), failed.
  */
 
@@ -18,6 +20,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <math.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,7 +33,7 @@
 
 #define MAX_TARGETS    64
 #define MAX_LATENCIES  (1 << 20)
-#define ANSWER_MS      10000
+#define ANSWER_NS      10000000000ULL
 
 typedef struct {
     char    *text;
@@ -39,7 +42,7 @@ typedef struct {
 
 typedef struct {
     int       fd;
-    uint64_t  sent;             /* ns; 0: nothing is outstanding */
+    uint64_t  sent;             /* ns, when it was due; 0: nothing is outstanding */
     size_t    len;
     char      answer[16384];
 } conn_t;
@@ -59,6 +62,7 @@ typedef struct {
 } slice_t;
 
 static unsigned  connections;
+static double    rate;          /* per second; 0: each answer brings a request */
 static uint64_t  seed = 88172645463325252ULL;
 static uint32_t  latencies[MAX_LATENCIES];
 
@@ -217,13 +221,13 @@ dial(target_t *target, conn_t *conn)
 
 
 static void
-ask(target_t *target, conn_t *conn, slice_t *slice)
+ask(target_t *target, conn_t *conn, slice_t *slice, uint64_t due)
 {
     const request_t  *request;
 
     request = &target->requests[draw() % target->n];
     conn->len = 0;
-    conn->sent = now_ns();
+    conn->sent = due;
 
     if (send(conn->fd, request->text, request->len, MSG_NOSIGNAL)
         != (ssize_t) request->len)
@@ -314,56 +318,148 @@ print_slice(unsigned k, const slice_t *slice, uint64_t ns, uint64_t cpu)
     printf("%u %lu %lu %lu %u %u %lu %lu\n", k, slice->requests, ns / 1000, cpu,
            n ? latencies[n / 2] : 0, n ? latencies[n * 99 / 100] : 0,
            slice->refused, slice->failed);
+    fflush(stdout);
+}
+
+
+/* Answers that come within timeout, at most; the connections are idle then. */
+static void
+hear_all(target_t *target, slice_t *slice, const struct timespec *timeout,
+    uint64_t end)
+{
+    int                 i, n;
+    conn_t             *conn;
+    uint64_t            now;
+    struct epoll_event  events[256];
+
+    n = epoll_pwait2(target->epoll, events, 256, timeout, NULL);
+
+    for (i = 0; i < n; i++) {
+        conn = events[i].data.ptr;
+
+        if (hear(target, conn, slice) && rate == 0 && (now = now_ns()) < end) {
+            ask(target, conn, slice, now);
+        }
+    }
+}
+
+
+static conn_t *
+idle_conn(target_t *target)
+{
+    unsigned  i, k;
+
+    k = (unsigned) draw();
+
+    for (i = 0; i < connections; i++) {
+        if (target->conns[(k + i) % connections].sent == 0) {
+            return &target->conns[(k + i) % connections];
+        }
+    }
+
+    return NULL;
+}
+
+
+/* Requests at their moments; one for which no connection is idle waits. */
+static void
+run_paced(target_t *target, slice_t *slice, uint64_t end)
+{
+    conn_t           *conn;
+    uint64_t          due, now;
+    struct timespec   timeout = { 0, 0 };
+
+    due = now_ns();
+
+    while (due < end) {
+        now = now_ns();
+        conn = now >= due ? idle_conn(target) : NULL;
+
+        if (conn != NULL) {
+            ask(target, conn, slice, due);
+            /* exponential: a Poisson process */
+            due += (uint64_t) (-log((double) (draw() % 1000000 + 1) / 1000001)
+                               / rate * 1e9);
+            continue;
+        }
+
+        timeout.tv_nsec = now >= due ? 1000000 : (long) ((due - now) % 1000000000);
+        hear_all(target, slice, &timeout, end);
+    }
 }
 
 
 static void
 run_slice(target_t *target, unsigned k, uint64_t length)
 {
-    int                 i, n;
-    slice_t             slice;
-    uint64_t            cpu, start, end;
-    struct epoll_event  events[256];
+    unsigned         i;
+    slice_t          slice;
+    uint64_t         cpu, start, last, end;
+    struct timespec  second = { 1, 0 };
 
     memset(&slice, 0, sizeof(slice));
     cpu = cpu_ns(target->pid);
     start = now_ns();
-    end = start;
+    end = start + length;
 
-    for (i = 0; i < (int) connections; i++) {
-        ask(target, &target->conns[i], &slice);
+    if (rate > 0) {
+        run_paced(target, &slice, end);
+
+    } else {
+        for (i = 0; i < connections; i++) {
+            ask(target, &target->conns[i], &slice, now_ns());
+        }
     }
 
-    while (slice.outstanding > 0) {
-        n = epoll_wait(target->epoll, events, 256, ANSWER_MS);
+    for (last = now_ns(); slice.outstanding > 0; ) {
+        hear_all(target, &slice, &second, end);
 
-        if (n == 0) {
+        if (now_ns() > end + ANSWER_NS) {
             errno = ETIMEDOUT;
             fail("an answer");
         }
 
-        for (i = 0; i < n; i++) {
-            if (hear(target, events[i].data.ptr, &slice) && now_ns() - start < length) {
-                ask(target, events[i].data.ptr, &slice);
-            }
-        }
-
-        end = now_ns();
+        last = now_ns();
     }
 
-    print_slice(k, &slice, end - start, cpu_ns_asleep(target->pid) - cpu);
+    print_slice(k, &slice, last - start, cpu_ns_asleep(target->pid) - cpu);
+}
+
+
+static void
+read_options(int *argc, char ***argv, int *wait)
+{
+    int  c;
+
+    while ((c = getopt(*argc, *argv, "+p:w")) != -1) {
+        switch (c) {
+        case 'p':
+            rate = atof(optarg);
+            break;
+        case 'w':
+            *wait = 1;
+            break;
+        default:
+            exit(2);
+        }
+    }
+
+    *argc -= optind - 1;
+    *argv += optind - 1;
 }
 
 
 int
 main(int argc, char **argv)
 {
-    int        used;
+    int        used, wait = 0;
     target_t  *targets;
     unsigned   i, k, n, rounds, order;
 
+    read_options(&argc, &argv, &wait);
+
     if (argc < 5 || argc - 4 > MAX_TARGETS) {
-        fprintf(stderr, "usage: load CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...\n");
+        fprintf(stderr, "usage: load [-p RATE] [-w] CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...\n");
         return 2;
     }
 
@@ -392,6 +488,11 @@ main(int argc, char **argv)
     for (i = 0; i < rounds; i++) {
         for (k = 0; k < n; k++) {
             order = i % 2 ? n - 1 - k : k;
+
+            if (wait && getchar() == EOF) {
+                return 0;
+            }
+
             run_slice(&targets[order], order, (uint64_t) atoi(argv[2]) * 1000000);
         }
     }

@@ -175,8 +175,14 @@ class Target:
 def compiled(name):
     """A program of the bench, from its source beside this file."""
     binary = process.BUILD / "tests" / f"bench-{name}"
-    subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{HERE}/{name}.c"], check=True)
+    subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{HERE}/{name}.c", "-lm"], check=True)
     return str(binary)
+
+
+def slice_result(line):
+    """Of a line of load: the target's number and what it did."""
+    k, requests, us, cpu_ns, p50, p99, refused, failed = map(int, line.split())
+    return k, Result(requests, us / 1e6, cpu_ns / 1e9, p50, p99, failed, refused)
 
 
 def slices(targets, count, connections=32):
@@ -187,11 +193,32 @@ def slices(targets, count, connections=32):
                           str(SLICE_MS), str(count + 1), *words], stdout=subprocess.PIPE, text=True, check=True).stdout
     results = {target.name: [] for target in targets}
     for line in out.splitlines():
-        k, requests, us, cpu_ns, p50, p99, refused, failed = map(int, line.split())
-        result = Result(requests, us / 1e6, cpu_ns / 1e9, p50, p99, failed, refused)
+        k, result = slice_result(line)
         targets[k].check(result)
         results[targets[k].name].append(result)
     return {name: found[1:] for name, found in results.items()}
+
+
+class Paced:
+    """Load on one target at a rate, a slice whenever it is asked for; before whatever else is on its core."""
+
+    def __init__(self, target, rate, slice_ms, connections=32):
+        self.target = target
+        self.process = subprocess.Popen(
+            ["nice", "-n", "-10", "taskset", "-c", str(LOAD_CORE), compiled("load"), "-p", str(rate), "-w",
+             str(connections), str(slice_ms), "1000000", f"{target.port}:{target.pid}:{target.file}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def slice(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        _, result = slice_result(self.process.stdout.readline())
+        self.target.check(result)
+        return result
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(20)
 
 
 def median(results, field):

@@ -201,6 +201,7 @@ FILTERS = {"source=web": "w", "source=globex/*": "g", "source=/*": "o", "destina
 
 
 def test_filters_are_the_same_for_pages_and_streams(daemon, admin):
+    begin = int(time.time() * 1000)
     followers = {query: Follower(daemon, query=f"&{query}" if query else "") for query in FILTERS}
     records = {"w": {"source": ("acme", "web")}, "g": {"source": ("globex", "x")}, "o": {"source": (None, None)},
                "a": {"destination": ("acme", "api")}, "d": {"type": "denied", "reason": 76}, "p": {"port": 81},
@@ -209,7 +210,6 @@ def test_filters_are_the_same_for_pages_and_streams(daemon, admin):
             for number, (which, record) in enumerate(records.items(), 1000)]
     end = flow("denied", source=(None, None), side="destination", reason=76, port=81, _23=999)
     agent = Agent(daemon, boot="filters")
-    begin = int(time.time() * 1000)
     agent.report(*made)
     names = {1000 + i: which for i, which in enumerate(records)}
     for query, expected in FILTERS.items():
