@@ -347,7 +347,7 @@ def test_a_socket_that_is_about_to_be_free(request, database):
     until(lambda: "is in use: waiting" in daemon.log.since(mark), "the next one to find the socket in use")
     before.kill()
     before.wait()
-    until(lambda: ready(daemon), lambda: daemon.log.text[-3000:], 30)
+    until(lambda: "is up" in daemon.log.since(mark) and ready(daemon), lambda: daemon.log.text[-3000:], 30)
     assert daemon.rest.request("GET", "/v1/tenants").status == 200
     daemon.close()
 
