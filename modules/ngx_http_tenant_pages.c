@@ -36,8 +36,9 @@
 /* Small pages in use of a piece that is worth a large one. */
 #define NGX_HTTP_TENANT_PIECE_USED   (NGX_HTTP_TENANT_PIECE_PAGES * 3 / 4)
 
-/* Growth of what tenants use that is a reason to look again. */
-#define NGX_HTTP_TENANT_PAGES_STEP   (NGX_HTTP_TENANT_PIECE / 2)
+/* Growth of what tenants use that is a reason to look again, and s between looks. */
+#define NGX_HTTP_TENANT_PAGES_STEP   (NGX_HTTP_TENANT_PIECE / 8)
+#define NGX_HTTP_TENANT_PAGES_EVERY  1
 
 /* s after which a process that makes pages is taken for dead. */
 #define NGX_HTTP_TENANT_PAGES_TIME   60
@@ -52,6 +53,7 @@ struct ngx_http_tenant_map_s {
     u_char      *first;         /* whole pieces */
     ngx_uint_t   n;
     uint64_t     looked;        /* bytes used when it was looked at last */
+    time_t       next;          /* not again before */
     size_t       shared;        /* bytes of this, which is shared memory */
     time_t       until;         /* pages are being made, at most till then; or 0 */
     int          off;           /* the system has no such thing */
@@ -229,7 +231,7 @@ ngx_http_tenant_pages_tick(ngx_http_tenant_main_conf_t *tmcf)
 
     map = tmcf->map;
 
-    if (map == NULL || map->off || map->n == 0
+    if (map == NULL || map->off || map->n == 0 || map->next > ngx_time()
         || __atomic_load_n(&map->until, __ATOMIC_ACQUIRE) > ngx_time())
     {
         return;
@@ -239,6 +241,7 @@ ngx_http_tenant_pages_tick(ngx_http_tenant_main_conf_t *tmcf)
 
     if (stats.used >= map->looked + NGX_HTTP_TENANT_PAGES_STEP) {
         map->looked = stats.used;
+        map->next = ngx_time() + NGX_HTTP_TENANT_PAGES_EVERY;
         map->until = ngx_time() + NGX_HTTP_TENANT_PAGES_TIME;
         ngx_http_tenant_pages_fork(map);
     }

@@ -270,6 +270,35 @@ def test_zones_leave_nothing_mapped(platform, gateway, tenant):
     until(lambda: zones_mapped(gateway.master) == before, "the mappings of the first zone, and no more")
 
 
+def large_pages(pid):
+    """KiB of shared memory that a process has mapped as large pages."""
+    with open(f"/proc/{pid}/smaps", encoding="ascii") as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith("ShmemPmdMapped:"))
+
+
+def threads(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Threads:"))
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 1), reason="MADV_COLLAPSE is of Linux 6.1")
+def test_large_pages(platform, gateway, tenant, loads):
+    """What tenants fill becomes large pages; workers stay programs without threads, and leave no process."""
+    gateway.configure(zone="24m")
+    gateway.reload()
+    many = [{"name": f"many{i}", "hosts": [f"many{i}.example.com"],
+             "upstreams": [{"name": "main", "endpoints": [{"address": "127.0.0.1", "port": 9}]}],
+             "routes": [{"name": "all", "backends": [{"upstream": "main"}]}]} for i in range(8000)]
+    answer = platform.rest.request("POST", "/v1/import", "\n".join(map(json.dumps, many)).encode(),
+                                   {"Content-Type": "application/jsonl"})
+    assert answer.status == 200 and answer.text.count('"status":201') == len(many), answer.text[:300]
+    platform.wait()
+    loads[1].wait(60)
+    until(lambda: large_pages(gateway.sync_worker) >= 2048, "large pages where tenants are written")
+    assert [threads(pid) for pid in gateway.workers] == [1] * gateway.options["workers"]
+    assert [pid for worker in gateway.workers for pid in process.children(worker)] == []
+
+
 def test_more_and_fewer_workers(platform, gateway, tenant, loads):
     for workers in (4, 1, 2):
         gateway.configure(workers=workers)
