@@ -38,8 +38,8 @@ link_of_cgroup(int link, uint64_t cgroup)
 }
 
 
-/* A new link takes the place of what is pinned there, which ends with its pin.  (A
- * bpf file system takes no name with a dot.) */
+/* A new link takes the place of what is pinned there.  (A bpf file system takes no
+ * name with a dot.) */
 static int
 create_link(const struct bpf_program *program, int cgroup_fd, const char *path)
 {
@@ -83,20 +83,42 @@ attach_program(td_mesh_t *mesh, const struct bpf_program *program, int cgroup_fd
         return err;
     }
 
+    err = create_link(program, cgroup_fd, path);
+
     if (link >= 0) {
+        if (err == 0) {
+            (void) bpf_link_detach(link);
+        }
+
         close(link);
     }
 
-    return create_link(program, cgroup_fd, path);
+    return err;
 }
 
 
-/* Removes the pins in a folder, and it. */
+/* At once: what only loses its pin goes some time later. */
 static void
-remove_folder(const char *folder)
+detach_link(const char *path)
+{
+    int  link;
+
+    link = bpf_obj_get(path);
+
+    if (link >= 0) {
+        (void) bpf_link_detach(link);
+        close(link);
+    }
+}
+
+
+/* Removes the pins in a folder, and it; before each is removed it is given to end,
+ * unless that is NULL. */
+static void
+remove_folder(const char *folder, void (*end)(const char *path))
 {
     DIR            *dir;
-    char            path[640];
+    char            path[960];
     struct dirent  *entry;
 
     dir = opendir(folder);
@@ -107,6 +129,11 @@ remove_folder(const char *folder)
     while ((entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] != '.') {
             snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+
+            if (end != NULL) {
+                end(path);
+            }
+
             unlink(path);
         }
     }
@@ -136,7 +163,7 @@ remove_maps(td_mesh_t *mesh, int all)
             && (all || strcmp(entry->d_name, ours) != 0))
         {
             snprintf(path, sizeof(path), "%s/%s", mesh->pins, entry->d_name);
-            remove_folder(path);
+            remove_folder(path, NULL);
         }
     }
 
@@ -209,7 +236,7 @@ td_mesh_detach(td_mesh_t *mesh)
     char  path[320];
 
     snprintf(path, sizeof(path), "%s/links", mesh->pins);
-    remove_folder(path);
+    remove_folder(path, detach_link);
     remove_maps(mesh, 1);
     rmdir(mesh->pins);
     td_mesh_close(mesh);

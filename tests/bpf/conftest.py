@@ -104,7 +104,7 @@ class Stage:
         undo = Undo()
         undo.add("pins", lambda: shutil.rmtree(self.pins, ignore_errors=True))
         undo.add("meshctl", lambda: self.mesh.kill())
-        undo.add("mesh", lambda: self.mesh.say("detach"))
+        undo.add("mesh", lambda: os.path.exists(self.pins) and self.mesh.say("detach"))
         for actor in self.actors:
             undo.add(f"actor {actor.pid}", actor.end)
         undo.run()

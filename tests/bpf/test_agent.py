@@ -162,13 +162,15 @@ def test_snapshot_without_tenantd(site, cast):
     agent = cast["agent"]
     agent.stop()
     site.tenantd.stop()
-    assert "does not act" in agent.detach().stdout
-    assert cast["web"].connect("c", ORDERS, 8080) == (ORDERS, 8080)
-    agent.start(wait=False)
-    agent.wait("enforcing below")
-    assert cast["web"].connect("d", ORDERS, 8080) == "EPERM"
-    assert cast["shop"].connect_many(virtual(site), 80, 5) == {8081: 5}
-    site.tenantd.start()
+    try:
+        assert "does not act" in agent.detach().stdout
+        assert cast["web"].connect("c", ORDERS, 8080) == (ORDERS, 8080)
+        agent.start(wait=False)
+        agent.wait("enforcing below")
+        assert cast["web"].connect("d", ORDERS, 8080) == "EPERM"
+        assert cast["shop"].connect_many(virtual(site), 80, 5) == {8081: 5}
+    finally:
+        site.tenantd.start()
     agent.wait("live at revision", seconds=20)
     site.acked(site.database.revision())
 
