@@ -18,6 +18,7 @@
 #include "td_agent_watch.h"
 #include "td_log.h"
 #include "td_pool.h"
+#include "td_replace.h"
 #include "tg_stream.h"
 #include "tg_text.h"
 
@@ -294,7 +295,7 @@ td_agent_snapshot_write(td_agent_snapshot_t *snapshot, const char *registry,
     snprintf(path, sizeof(path), "%s.new", snapshot->path);
     fd = td_snapshot_write_new(snapshot, path, revision);
 
-    if (fd < 0 || rename(path, snapshot->path) != 0) {
+    if (fd < 0 || td_replace(fd, path, snapshot->path) != 0) {
         td_log(TD_LOG_ERR, "snapshot", "cannot write %s: %m", path);
 
         if (fd >= 0) {
