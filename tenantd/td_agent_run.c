@@ -475,12 +475,32 @@ td_run_make(td_runs_t *runs, td_run_t *run, const td_run_request_t *request,
 }
 
 
+static int
+td_runs_full(const td_runs_t *runs)
+{
+    long             n;
+    const td_run_t  *run;
+
+    for (n = 0, run = runs->first; run != NULL; run = run->next) {
+        n++;
+    }
+
+    return n >= runs->agent->config->agent.exec_limit;
+}
+
+
 const td_run_t *
 td_runs_start(td_runs_t *runs, const td_run_request_t *request, tg_error_t *err)
 {
     char             key[TD_DOC_KEY + 1];
     td_run_t        *run;
     const td_doc_t  *service;
+
+    if (td_runs_full(runs)) {
+        tg_error_set(err, "", "%ld workloads of tenantd exec run on this node, as many "
+                     "as [agent] exec_limit allows", runs->agent->config->agent.exec_limit);
+        return NULL;
+    }
 
     snprintf(key, sizeof(key), "%.63s/%.63s", request->tenant, request->service);
     service = td_agent_store_find(runs->agent->store, TD_DOC_SERVICE, key);

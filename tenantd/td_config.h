@@ -138,6 +138,7 @@ typedef struct {
         char      *socket;              /* "": no tenantd exec */
         long       socket_mode;
         char      *exec_group;          /* "": root alone */
+        long       exec_limit;
         char      *state;
         char      *metrics;             /* "": none */
         long       pairs;

@@ -219,6 +219,8 @@ const td_option_t  td_options[] = {
     FIXED(agent, socket_mode, "0660", mode, "its permissions"),
     FIXED(agent, exec_group, "", string,
           "group that may use tenantd exec beside root; empty: none"),
+    FIXED(agent, exec_limit, "1024", count,
+          "workloads of tenantd exec at once"),
     FIXED(agent, state, "/var/lib/tiergate/agent", string,
           "directory of the snapshot and the list of workloads of exec"),
     FIXED(agent, metrics, "", string,

@@ -321,3 +321,23 @@ def test_members_of_the_group_may(agent):
     finally:
         agent.configure()
         agent.restart(signal.SIGTERM)
+
+
+def test_so_many_at_once(agent):
+    """Those of an earlier life of the agent count; when one ends there is room again."""
+    agent.configure(exec_limit=2)
+    agent.restart(signal.SIGTERM)
+    try:
+        first, second = (agent.exec(PYTHON, "-c", STAY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2))
+        assert first.stdout.readline() == second.stdout.readline() == b"here\n"
+        full = (125, "", "tenantd exec: 2 workloads of tenantd exec run on this node, as many as [agent] exec_limit allows")
+        assert run(agent, "true") == full
+        agent.restart(signal.SIGKILL)
+        assert run(agent, "true") == full and len(agent.workloads()) == 2 + 2     # and those above them
+        first.communicate()
+        until(lambda: len(agent.workloads()) == 2 + 1, "room")
+        assert run(agent, "true") == (0, "", "")
+        second.communicate()
+    finally:
+        agent.configure()
+        agent.restart(signal.SIGTERM)
