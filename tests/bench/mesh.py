@@ -120,6 +120,23 @@ class Bench:
         self.targets.append(Target(f"tiergate, {size} services", cgroup, self.plain, (VIRTUAL, 81)))
         self.callers.append(Target(f"tiergate, {size}, caller's end", self.outside, self.plain, (VIRTUAL, 81), cgroup))
 
+    def add_floor(self):
+        """Programs that do nothing, at the same hooks."""
+        cgroup = self.base.child("floor")
+        pins = pathlib.Path(f"/sys/fs/bpf/{NAME}-floor")
+        code = f"{os.environ['TIERGATE_BUILD']}/tests/floor.bpf.o"
+        arch = subprocess.run(["cc", "-print-multiarch"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run([os.environ.get("CLANG", "clang"), "-target", "bpf", "-O2", f"-I/usr/include/{arch}", "-c", "-o", code,
+                        pathlib.Path(__file__).with_name("floor.bpf.c")], check=True)
+        subprocess.run(["bpftool", "prog", "loadall", code, pins], check=True)
+        try:
+            for pin in pins.iterdir():
+                subprocess.run(["bpftool", "cgroup", "attach", cgroup.path, pin.name, "pinned", pin], check=True)
+        finally:
+            shutil.rmtree(pins)     # the cgroup holds them
+        self.targets.append(Target("empty programs at the same hooks", cgroup, self.plain, (ENDPOINT, 8080)))
+        self.callers.append(Target("empty programs, caller's end", self.outside, self.plain, (ENDPOINT, 8080), cgroup))
+
     def add_dnat(self, tool, command, rules, size):
         netns = self.namespace(f"{tool}{size}")
         done = subprocess.run(["ip", "netns", "exec", netns.name, *command], input=rules(size), text=True,
@@ -134,6 +151,7 @@ class Bench:
         self.outside = self.base.child("outside")
         self.plain = self.namespace("plain")
         self.targets.append(Target("no mesh", self.outside, self.plain, (ENDPOINT, 8080)))
+        self.add_floor()
         for size in SIZES:
             self.add_mesh(size)
         self.targets += self.callers
@@ -160,7 +178,7 @@ def program_times(bench, dial):
     """ns a run of each program, with the kernel's own statistics on."""
     switch = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
     before = switch.read_text()
-    largest = bench.targets[len(SIZES)]
+    largest = next(t for t in bench.targets if t.name == f"tiergate, {SIZES[-1]} services")
     pins = f"/sys/fs/bpf/{NAME}-{SIZES[-1]}/links"
 
     def counts():
