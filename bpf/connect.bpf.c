@@ -53,7 +53,7 @@ static __noinline void tg_tell_denied(struct bpf_sock_addr *ctx,
 }
 
 /* Fills the call; the verdict's number. */
-TG_INLINE __u32 tg_judge_attempt(const struct tg_settings *settings,
+TG_INLINE __u32 tg_judge_attempt(const struct tg_settings *settings, __u32 epoch,
 				 struct tg_attempt *a, const struct tg_service *service,
 				 __u64 cookie)
 {
@@ -87,6 +87,7 @@ TG_INLINE __u32 tg_judge_attempt(const struct tg_settings *settings,
 	call->dport = a->to.port;
 	call->proto = a->to.proto;
 	call->at_source = 1;
+	call->epoch = epoch;
 	return tg_judge(call);
 }
 
@@ -102,6 +103,9 @@ TG_INLINE void tg_keep_connect(struct bpf_sock_addr *ctx, struct tg_socket *stat
 	state->far_flags = a->call.dst_flags;
 	state->far = a->to;
 	state->virt = a->virt;
+	/* What comes back was judged; what leaves shows its source first. */
+	state->pass_in = a->to.proto == TG_IPPROTO_TCP ? epoch : 0;
+	state->pass_out = 0;
 	state->epoch = epoch;
 	state->placed = epoch;
 	state->dport = a->to.port;
@@ -148,7 +152,7 @@ TG_INLINE int tg_attempt(struct bpf_sock_addr *ctx, struct tg_attempt *a, bool c
 		reason = TG_WHY_DENY_FAMILY;
 
 	if (!reason)
-		reason = tg_judge_attempt(settings, a, &service, cookie);
+		reason = tg_judge_attempt(settings, epoch, a, &service, cookie);
 
 	if (!tg_denied(reason) && !state && (a->known || a->service))
 		reason = TG_WHY_DENY_FULL;
@@ -167,8 +171,11 @@ TG_INLINE int tg_attempt(struct bpf_sock_addr *ctx, struct tg_attempt *a, bool c
 	if (!tg_denied(reason))
 		return TG_PROCEED;
 
-	if (state && connect)
+	if (state && connect) {
 		state->role = TG_ROLE_NONE;
+		state->pass_in = 0;
+		state->pass_out = 0;
+	}
 
 	tg_tell_denied(ctx, settings, a, reason);
 	return TG_REFUSE;

@@ -34,6 +34,13 @@ struct tg_packet {
 	__u8 reserved[6];
 };
 
+struct tg_plain {
+	struct iphdr ip;
+	__u16 sport;
+	__u16 dport;
+	__u8 tcp[16]; /* from the sequence number on */
+};
+
 /* Extension headers: as many as anybody sends, then it is malformed. */
 TG_INLINE int tg_skip_extensions(struct __sk_buff *skb, __u32 *offset, __u8 *proto)
 {
@@ -80,6 +87,27 @@ TG_INLINE int tg_parse_l4(struct __sk_buff *skb, __u32 offset, struct tg_packet 
 	return 0;
 }
 
+/* What nearly all of them are: TCP over IPv4 without options, in one piece. */
+TG_INLINE bool tg_parse_plain(struct __sk_buff *skb, struct tg_packet *packet)
+{
+	struct tg_plain *plain = (void *)(long)skb->data;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP)
+	    || (void *)(plain + 1) > (void *)(long)skb->data_end
+	    || plain->ip.ihl != 5 || plain->ip.protocol != TG_IPPROTO_TCP
+	    || plain->ip.frag_off & bpf_htons(0x1fff))
+		return false;
+
+	tg_set_v4(&packet->tuple.src, plain->ip.saddr);
+	tg_set_v4(&packet->tuple.dst, plain->ip.daddr);
+	packet->tuple.proto = TG_IPPROTO_TCP;
+	packet->tuple.sport = bpf_ntohs(plain->sport);
+	packet->tuple.dport = bpf_ntohs(plain->dport);
+	packet->l4 = 1;
+	packet->syn = (plain->tcp[9] & 0x16) == 0x02;
+	return true;
+}
+
 /* 0, or -1 for what cannot be read. */
 static __noinline int tg_parse(struct __sk_buff *skb, struct tg_packet *packet)
 {
@@ -87,6 +115,9 @@ static __noinline int tg_parse(struct __sk_buff *skb, struct tg_packet *packet)
 	struct iphdr ip4;
 	__u32 offset;
 	__u8 proto;
+
+	if (tg_parse_plain(skb, packet))
+		return 0;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (bpf_skb_load_bytes(skb, 0, &ip4, sizeof(ip4)))
@@ -187,6 +218,7 @@ TG_INLINE __u32 tg_judge_again(__u32 epoch, struct tg_socket *state,
 	call->dport = state->dport;
 	call->proto = state->far.proto;
 	call->at_source = active;
+	call->epoch = epoch;
 
 	if (!call->src.tenant && active)
 		reason = TG_WHY_UNKNOWN_CGROUP;
@@ -202,6 +234,8 @@ TG_INLINE __u32 tg_judge_again(__u32 epoch, struct tg_socket *state,
 	}
 
 	state->flags |= TG_SOCK_CUT;
+	state->pass_in = 0;
+	state->pass_out = 0;
 	return reason;
 }
 
@@ -216,32 +250,81 @@ TG_INLINE bool tg_is_reply(const struct tg_tuple *tuple, const struct tg_socket 
 	return flow && flow->local && tg_who_equal(&flow->src, &state->self);
 }
 
-/* A call that arrives: at a listener, or a datagram. */
+/* A call was allowed, by its address or by a row of its own. */
+TG_INLINE void tg_arrival_keep(struct tg_arrival *arrival, const struct tg_tuple *tuple,
+			       const struct tg_call *call, __u32 reason)
+{
+	if (!tg_turn_take(&arrival->turn))
+		return;
+
+	arrival->epoch = call->epoch;
+	arrival->tuple = *tuple;
+	arrival->self = call->dst;
+	arrival->peer.who = call->src;
+	arrival->peer.flags = call->src_flags;
+	arrival->reason = reason;
+	tg_turn_give(&arrival->turn);
+}
+
+/* Whether the address was allowed there before.  Not where flows have rows. */
+TG_INLINE bool tg_arrived_before(struct tg_arrival *arrival, const struct tg_tuple *tuple,
+				 const struct tg_call *call, __u32 *reason)
+{
+	bool before;
+
+	if (tg_flow_may_be(tuple) || !tg_turn_take(&arrival->turn))
+		return false;
+
+	before = arrival->epoch == call->epoch && tg_tuple_alike(&arrival->tuple, tuple)
+		 && tg_who_equal(&arrival->self, &call->dst);
+	if (before) {
+		arrival->tuple.sport = tuple->sport;
+		*reason = arrival->reason;
+	}
+
+	tg_turn_give(&arrival->turn);
+	return before;
+}
+
+/* A call that arrives: at a listener, or a datagram.  Of TCP it is kept who called
+ * whom: when the packet makes a connection, that is made next. */
 TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 				 struct tg_packet *packet, struct tg_call *call,
 				 bool *caller)
 {
 	struct tg_target here = { .addr = packet->tuple.dst, .port = packet->tuple.dport,
 				  .proto = packet->tuple.proto };
-	struct tg_flow *flow = bpf_map_lookup_elem(&tg_flows, &packet->tuple);
+	struct tg_flow *flow = tg_flow_find(&packet->tuple);
+	struct tg_arrival *arrival = NULL;
 	struct tg_place sender, *endpoint;
-	__u32 reason, judged;
+	__u32 reason;
+
+	if (here.proto == TG_IPPROTO_TCP)
+		arrival = tg_arrival_get(&packet->tuple);
 
 	*caller = flow && flow->epoch == epoch;
-	if (*caller)
+	if (*caller) {
+		tg_arrival_forget(arrival);
 		return TG_WHY_NONE;
+	}
 
 	endpoint = bpf_map_lookup_elem(&tg_endpoints, &here);
 	call->dst = state->self;
 	if (endpoint && (!call->dst.tenant || endpoint->who.tenant == call->dst.tenant))
 		call->dst = endpoint->who;
-	if (!call->dst.tenant)
+	if (!call->dst.tenant) {
+		tg_arrival_forget(arrival);
 		return TG_WHY_NONE;
+	}
 
-	if (packet->tuple.proto == TG_IPPROTO_UDP && tg_is_reply(&packet->tuple, state))
+	if (here.proto == TG_IPPROTO_UDP && tg_is_reply(&packet->tuple, state))
 		return TG_WHY_REPLY;
 
-	tg_find_sender(&packet->tuple, &sender, &judged);
+	call->epoch = epoch;
+	if (arrival && tg_arrived_before(arrival, &packet->tuple, call, &reason))
+		return reason;
+
+	tg_find_sender(&packet->tuple, flow, &sender);
 	call->src = sender.who;
 	call->src_flags = sender.flags;
 	call->src_addr = packet->tuple.src;
@@ -255,6 +338,9 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 		return reason;
 
 	*caller = true;
+
+	if (arrival)
+		tg_arrival_keep(arrival, &packet->tuple, call, reason);
 
 	if (flow && tg_who_equal(&flow->src, &call->src))
 		flow->epoch = epoch;
@@ -307,6 +393,8 @@ static __noinline int tg_ingress_slow(struct __sk_buff *skb, struct bpf_sock *sk
 		if (state->epoch == epoch)
 			return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
 		reason = tg_judge_again(epoch, state, &call);
+		if (!tg_denied(reason) && !listens)
+			state->pass_in = epoch;
 	} else {
 		if (state->role == TG_ROLE_NONE && sk->protocol == TG_IPPROTO_TCP)
 			state->role = TG_ROLE_LISTEN;
@@ -324,16 +412,15 @@ static __noinline int tg_ingress_slow(struct __sk_buff *skb, struct bpf_sock *sk
 	return TG_DROP;
 }
 
-SEC("cgroup_skb/ingress")
-int tg_ingress(struct __sk_buff *skb)
+/* All but the packets of a connection that was judged in this epoch. */
+static __noinline int tg_arrives(struct __sk_buff *skb, __u32 epoch)
 {
 	struct tg_settings *settings = tg_settings_get();
-	__u32 epoch = tg_epoch(settings);
 	struct bpf_sock *sk = skb->sk;
 	struct tg_socket *state;
 	bool listens;
 
-	if (!settings || !epoch || !sk)
+	if (!settings || !sk)
 		return TG_PASS;
 
 	sk = bpf_sk_fullsock(sk);
@@ -346,13 +433,34 @@ int tg_ingress(struct __sk_buff *skb)
 	if (!state)
 		return listens ? tg_without_room(settings, sk) : TG_PASS;
 
-	if (!listens && state->epoch == epoch)
-		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
+	if (!listens && state->epoch == epoch) {
+		if (state->flags & TG_SOCK_CUT)
+			return TG_DROP;
+		state->pass_in = epoch;
+		return TG_PASS;
+	}
 
 	if (!listens && state->role != TG_ROLE_ACTIVE && state->role != TG_ROLE_PASSIVE)
 		return TG_PASS;
 
 	return tg_ingress_slow(skb, sk, state, epoch);
+}
+
+SEC("cgroup_skb/ingress")
+int tg_ingress(struct __sk_buff *skb)
+{
+	__u32 epoch = tg_epoch(tg_settings_get());
+	struct bpf_sock *sk = skb->sk;
+	struct tg_socket *state;
+
+	if (!epoch || !sk)
+		return TG_PASS;
+
+	state = bpf_sk_storage_get(&tg_sockets, sk, 0, 0);
+	if (state && state->pass_in == epoch && sk->state != BPF_TCP_LISTEN)
+		return TG_PASS;
+
+	return tg_arrives(skb, epoch);
 }
 
 TG_INLINE bool tg_source_allowed(const struct tg_socket *state, const struct tg_addr *addr)
@@ -373,18 +481,59 @@ TG_INLINE bool tg_source_allowed(const struct tg_socket *state, const struct tg_
 	return host && host->flags & TG_HOST;
 }
 
+TG_INLINE struct tg_departure *tg_departure_get(const struct tg_socket *state)
+{
+	__u32 at = tg_row_of(state->cgroup, TG_RECENT);
+
+	return bpf_map_lookup_elem(&tg_departures, &at);
+}
+
+/* Whether a call from this address needs neither a look at the address nor a row. */
+TG_INLINE bool tg_departed_before(const struct tg_tuple *tuple,
+				  const struct tg_socket *state, __u32 epoch)
+{
+	const struct tg_departure *before = tg_departure_get(state);
+	__u32 turn;
+	bool same;
+
+	if (!before || tg_flow_may_be(tuple))
+		return false;
+
+	turn = tg_turn(&before->turn);
+	same = before->epoch == epoch && before->cgroup == state->cgroup
+	       && tg_who_equal(&before->self, &state->self)
+	       && tg_addr_equal(&before->addr, &tuple->src);
+	return same && tg_turn_holds(&before->turn, turn);
+}
+
+TG_INLINE void tg_departure_keep(const struct tg_addr *addr,
+				 const struct tg_socket *state, __u32 epoch)
+{
+	struct tg_departure *kept = tg_departure_get(state);
+
+	if (!kept || !tg_turn_take(&kept->turn))
+		return;
+
+	kept->cgroup = state->cgroup;
+	kept->self = state->self;
+	kept->addr = *addr;
+	kept->epoch = epoch;
+	tg_turn_give(&kept->turn);
+}
+
 /*
  * Writes down who began the flow.  What answers somebody else's datagram is no
  * beginning: the caller stays the one who is judged.
  */
-TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_socket *state)
+TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_socket *state,
+			     __u32 epoch)
 {
 	bool udp = packet->tuple.proto == TG_IPPROTO_UDP;
 	struct tg_place *host;
 	struct tg_tuple back;
 	struct tg_flow *flow;
 
-	flow = bpf_map_lookup_elem(&tg_flows, &packet->tuple);
+	flow = tg_flow_find(&packet->tuple);
 
 	if (!state->self.tenant) {
 		if (flow && flow->local)
@@ -402,8 +551,10 @@ TG_INLINE void tg_flow_leave(const struct tg_packet *packet, const struct tg_soc
 	 * a datagram's tuple is what an answer is known by. */
 	if (!udp && !flow) {
 		host = bpf_map_lookup_elem(&tg_hosts, &packet->tuple.src);
-		if (host && tg_who_equal(&host->who, &state->self))
+		if (host && tg_who_equal(&host->who, &state->self)) {
+			tg_departure_keep(&packet->tuple.src, state, epoch);
 			return;
+		}
 	}
 
 	if (udp) {
@@ -422,6 +573,7 @@ static __noinline int tg_egress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
 	bool tcp = sk->protocol == TG_IPPROTO_TCP;
 	struct tg_packet packet = {};
 	struct tg_call call = {};
+	bool malformed, known;
 	__u32 reason = 0;
 
 	if (!settings)
@@ -429,16 +581,21 @@ static __noinline int tg_egress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
 
 	tg_place_socket(settings, epoch, sk, state);
 
-	if (tg_parse(skb, &packet)) {
+	malformed = tg_parse(skb, &packet);
+	known = packet.syn && tg_departed_before(&packet.tuple, state, epoch);
+
+	if (malformed) {
 		reason = state->self.tenant ? TG_WHY_DENY_MALFORMED : 0;
-	} else if (state->self.tenant && !tg_source_allowed(state, &packet.tuple.src)) {
+	} else if (!known && state->self.tenant
+		   && !tg_source_allowed(state, &packet.tuple.src)) {
 		reason = TG_WHY_DENY_SPOOFED;
 	} else {
 		state->flags |= TG_SOCK_SOURCE_OK;
-		tg_flow_scope(&packet.tuple, state->netns);
 
-		if (packet.syn || (packet.l4 && !tcp))
-			tg_flow_leave(&packet, state);
+		if (!known && (packet.syn || (packet.l4 && !tcp))) {
+			tg_flow_scope(&packet.tuple, state->netns);
+			tg_flow_leave(&packet, state, epoch);
+		}
 
 		if (tcp && state->role == TG_ROLE_NONE)
 			state->epoch = epoch;
@@ -446,6 +603,9 @@ static __noinline int tg_egress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
 			reason = tg_judge_again(epoch, state, &call);
 		else if (state->flags & TG_SOCK_CUT)
 			return TG_DROP;
+
+		if (tcp && !tg_denied(reason))
+			state->pass_out = epoch;
 	}
 
 	if (!tg_denied(reason))
@@ -458,35 +618,43 @@ static __noinline int tg_egress_slow(struct __sk_buff *skb, struct bpf_sock *sk,
 	return TG_DROP;
 }
 
-SEC("cgroup_skb/egress")
-int tg_egress(struct __sk_buff *skb)
+static __noinline int tg_leaves(struct __sk_buff *skb, __u32 epoch)
 {
 	struct tg_settings *settings = tg_settings_get();
-	__u32 epoch = tg_epoch(settings);
 	struct bpf_sock *sk = skb->sk;
 	struct tg_socket *state;
-	bool tcp;
 
-	if (!settings || !epoch || !sk)
+	if (!settings || !sk)
 		return TG_PASS;
 
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return TG_PASS;
 
-	tcp = sk->protocol == TG_IPPROTO_TCP;
-
 	/* What a listener answers with comes from where it was called. */
-	if (tcp && sk->state == BPF_TCP_LISTEN)
+	if (sk->protocol == TG_IPPROTO_TCP && sk->state == BPF_TCP_LISTEN)
 		return TG_PASS;
 
 	state = bpf_sk_storage_get(&tg_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		return tg_without_room(settings, sk);
 
-	if (tcp && state->epoch == epoch && state->placed == epoch
-	    && state->flags & TG_SOCK_SOURCE_OK && sk->state != BPF_TCP_SYN_SENT)
-		return state->flags & TG_SOCK_CUT ? TG_DROP : TG_PASS;
-
 	return tg_egress_slow(skb, sk, state, epoch);
+}
+
+SEC("cgroup_skb/egress")
+int tg_egress(struct __sk_buff *skb)
+{
+	__u32 epoch = tg_epoch(tg_settings_get());
+	struct bpf_sock *sk = skb->sk;
+	struct tg_socket *state;
+
+	if (!epoch || !sk)
+		return TG_PASS;
+
+	state = bpf_sk_storage_get(&tg_sockets, sk, 0, 0);
+	if (state && state->pass_out == epoch && sk->state != BPF_TCP_SYN_SENT)
+		return TG_PASS;
+
+	return tg_leaves(skb, epoch);
 }

@@ -123,13 +123,51 @@ TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *
 	bpf_ringbuf_submit(event, 0);
 }
 
+/* Who called: as the packet was judged that made the connection, which is the last
+ * that came to a listener on this CPU, or found anew. */
+TG_INLINE void tg_find_caller(const struct tg_tuple *tuple, const struct tg_target *near,
+			      struct tg_socket *state)
+{
+	struct tg_arrival *arrival = tg_arrival_get(tuple);
+	struct tg_place place, *endpoint;
+	struct tg_flow *flow;
+	bool known = false;
+
+	if (arrival && tg_turn_take(&arrival->turn)) {
+		known = arrival->epoch && arrival->tuple.sport == tuple->sport
+			&& tg_tuple_alike(&arrival->tuple, tuple);
+		if (known) {
+			state->self = arrival->self;
+			state->peer = arrival->peer.who;
+			state->far_flags = arrival->peer.flags;
+			state->epoch = arrival->epoch;
+			state->reason = arrival->reason;
+		}
+		tg_turn_give(&arrival->turn);
+	}
+
+	if (known)
+		return;
+
+	flow = tg_flow_find(tuple);
+	tg_find_sender(tuple, flow, &place);
+
+	endpoint = bpf_map_lookup_elem(&tg_endpoints, near);
+	if (endpoint && (!state->self.tenant || endpoint->who.tenant == state->self.tenant))
+		state->self = endpoint->who;
+
+	state->peer = place.who;
+	state->far_flags = place.flags;
+	/* When not now: again with its first packet. */
+	state->epoch = tg_flow_is_fresh(flow) ? flow->epoch : 0;
+	state->reason = 0;
+}
+
 /* What the child of a listener must not take over, and who called. */
 TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 {
 	struct tg_target near = {}, far = {};
 	struct tg_tuple tuple = {};
-	struct tg_place place, *endpoint;
-	__u32 judged;
 
 	tg_ends(ctx, &near, &far);
 	tuple.src = far.addr;
@@ -138,14 +176,8 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 	tuple.dport = near.port;
 	tuple.proto = TG_IPPROTO_TCP;
 	tg_flow_scope(&tuple, state->netns);
-	tg_find_sender(&tuple, &place, &judged);
+	tg_find_caller(&tuple, &near, state);
 
-	endpoint = bpf_map_lookup_elem(&tg_endpoints, &near);
-	if (endpoint && (!state->self.tenant || endpoint->who.tenant == state->self.tenant))
-		state->self = endpoint->who;
-
-	state->peer = place.who;
-	state->far_flags = place.flags;
 	state->far = far;
 	state->dport = near.port;
 	state->role = TG_ROLE_PASSIVE;
@@ -153,30 +185,19 @@ TG_INLINE void tg_accepted(struct bpf_sock_ops *ctx, struct tg_socket *state)
 	state->flags = TG_SOCK_OPENED | TG_SOCK_SOURCE_OK;
 	state->counted = 0;
 	state->opened_ns = bpf_ktime_get_ns();
-	state->epoch = judged; /* when not now: again with its first packet */
-	state->reason = 0;
+	state->pass_in = state->epoch;
+	state->pass_out = state->placed == state->epoch ? state->epoch : 0;
 }
 
-SEC("sockops")
-int tg_sockops(struct bpf_sock_ops *ctx)
+/* One of those that tg_sockops wants.  Not inline: most are not. */
+static __noinline int tg_lives(struct bpf_sock_ops *ctx, __u32 op)
 {
-	struct tg_settings *settings;
+	struct tg_settings *settings = tg_settings_get();
+	struct bpf_sock *sk = ctx->sk;
 	struct tg_socket *state;
-	struct bpf_sock *sk;
-	__u32 op = ctx->op, epoch;
+	__u8 type = 0;
 
-	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_STATE_CB
-	    && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
-	    && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return 1;
-
-	if (op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] != BPF_TCP_CLOSE)
-		return 1;
-
-	settings = tg_settings_get();
-	sk = ctx->sk;
-	epoch = tg_epoch(settings);
-	if (!settings || !epoch || !sk)
+	if (!settings || !tg_epoch(settings) || !sk)
 		return 1;
 
 	state = bpf_sk_storage_get(&tg_sockets, sk, 0, 0);
@@ -187,32 +208,54 @@ int tg_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		if (state->role == TG_ROLE_ACTIVE)
 			bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-		break;
+		return 1;
 
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		if (state->role != TG_ROLE_ACTIVE)
-			break;
+			return 1;
 		state->flags |= TG_SOCK_OPENED;
-		tg_tell_flow(ctx, settings, state, TG_EVENT_CONNECT);
+		type = TG_EVENT_CONNECT;
 		break;
 
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (state->role != TG_ROLE_LISTEN)
-			break;
+			return 1;
 		tg_accepted(ctx, state);
 		bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-		tg_tell_flow(ctx, settings, state, TG_EVENT_ACCEPT);
+		type = TG_EVENT_ACCEPT;
 		break;
 
-	case BPF_SOCK_OPS_STATE_CB:
+	default:
 		if (state->role != TG_ROLE_ACTIVE && state->role != TG_ROLE_PASSIVE)
-			break;
-		tg_tell_flow(ctx, settings, state, state->flags & TG_SOCK_OPENED
-						   ? TG_EVENT_CLOSE : TG_EVENT_FAILED);
-		tg_limit_release(state);
-		state->role = TG_ROLE_NONE;
+			return 1;
+		type = state->flags & TG_SOCK_OPENED ? TG_EVENT_CLOSE : TG_EVENT_FAILED;
 		break;
 	}
 
+	tg_tell_flow(ctx, settings, state, type);
+
+	if (op == BPF_SOCK_OPS_STATE_CB) {
+		tg_limit_release(state);
+		state->role = TG_ROLE_NONE;
+		state->pass_in = 0;
+		state->pass_out = 0;
+	}
+
 	return 1;
+}
+
+SEC("sockops")
+int tg_sockops(struct bpf_sock_ops *ctx)
+{
+	__u32 op = ctx->op;
+
+	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_STATE_CB
+	    && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+	    && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		return 1;
+
+	if (op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] != BPF_TCP_CLOSE)
+		return 1;
+
+	return tg_lives(ctx, op);
 }

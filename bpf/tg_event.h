@@ -12,11 +12,12 @@
 
 #include "tg_place.h"
 
+#define TG_SECOND_NS 1000000000ULL
+
 /* GCRA on one word: false when there is nothing left. */
-TG_INLINE bool tg_gcra(__u64 *due, __u64 now, __u32 rate, __u32 burst)
+TG_INLINE bool tg_gcra(__u64 *due, __u64 now, __u64 interval, __u64 window)
 {
-	__u64 interval = 1000000000ULL / (rate ? rate : 1);
-	__u64 limit = now + interval * (burst ? burst - 1 : 0);
+	__u64 limit = now + window;
 	__u64 seen, next;
 	int try;
 
@@ -52,7 +53,7 @@ TG_INLINE bool tg_sample(const struct tg_settings *settings, __u32 tenant,
 			return false;
 	}
 
-	if (!tg_gcra(&bucket->due, now, settings->event_rate, settings->event_burst)) {
+	if (!tg_gcra(&bucket->due, now, settings->event_interval, settings->event_window)) {
 		__sync_fetch_and_add(&bucket->lost, 1);
 		tg_count(class == TG_BUCKET_FLOW ? TG_LOST_SAMPLED : TG_LOST_DENY_SAMPLED);
 		return false;

@@ -35,21 +35,28 @@ TG_INLINE void tg_flow_reverse(const struct tg_tuple *tuple, struct tg_tuple *ba
 	back->netns = tuple->netns;
 }
 
-TG_INLINE bool tg_who_equal(const struct tg_who *a, const struct tg_who *b)
+/* Whether TCP from this address may have rows in tg_flows. */
+TG_INLINE __u32 *tg_flow_shared(const struct tg_addr *src)
 {
-	return a->tenant == b->tenant && a->service == b->service;
+	__u32 at = tg_row_of(src->w[0] ^ src->w[1] ^ src->w[2] ^ src->w[3], TG_SHARED);
+
+	return bpf_map_lookup_elem(&tg_shared, &at);
 }
 
-/* The sender that was seen leaving this node just now. */
-TG_INLINE struct tg_flow *tg_flow_sender(const struct tg_tuple *tuple)
+TG_INLINE bool tg_flow_may_be(const struct tg_tuple *tuple)
 {
-	struct tg_flow *flow = bpf_map_lookup_elem(&tg_flows, tuple);
+	__u32 *shared;
 
-	if (!flow || !flow->local
-	    || bpf_ktime_get_ns() - flow->time_ns > TG_FLOW_FRESH_NS)
-		return NULL;
+	if (tuple->proto != TG_IPPROTO_TCP)
+		return true;
 
-	return flow;
+	shared = tg_flow_shared(&tuple->src);
+	return shared && *(volatile __u32 *)shared;
+}
+
+TG_INLINE struct tg_flow *tg_flow_find(const struct tg_tuple *tuple)
+{
+	return tg_flow_may_be(tuple) ? bpf_map_lookup_elem(&tg_flows, tuple) : NULL;
 }
 
 TG_INLINE void tg_flow_write(const struct tg_tuple *tuple, const struct tg_who *src,
@@ -61,6 +68,11 @@ TG_INLINE void tg_flow_write(const struct tg_tuple *tuple, const struct tg_who *
 		.epoch = epoch,
 		.local = local,
 	};
+	__u32 *shared = tg_flow_shared(&tuple->src);
+
+	/* First, so that whoever finds 0 finds no row either. */
+	if (shared && tuple->proto == TG_IPPROTO_TCP && !*(volatile __u32 *)shared)
+		__sync_lock_test_and_set(shared, 1);
 
 	if (bpf_map_update_elem(&tg_flows, tuple, &flow, BPF_ANY))
 		tg_count(TG_FULL_FLOWS);
@@ -99,20 +111,48 @@ TG_INLINE bool tg_caller_waits(__u64 cookie, const struct tg_target *to)
 	return true;
 }
 
-/* Who sent it, and what the address says of them; when this very flow was judged. */
-TG_INLINE void tg_find_sender(const struct tg_tuple *tuple, struct tg_place *found,
-			      __u32 *epoch)
+/* Seen leaving this node just now. */
+TG_INLINE bool tg_flow_is_fresh(const struct tg_flow *flow)
 {
-	struct tg_flow *flow = tg_flow_sender(tuple);
+	return flow && flow->local
+	       && bpf_ktime_get_ns() - flow->time_ns <= TG_FLOW_FRESH_NS;
+}
 
-	*epoch = flow ? flow->epoch : 0;
-	if (flow) {
-		__builtin_memset(found, 0, sizeof(*found));
-		found->who = flow->src;
+/* Who sent it, by the row of its tuple, if there is one, or by the address. */
+TG_INLINE void tg_find_sender(const struct tg_tuple *tuple, const struct tg_flow *flow,
+			      struct tg_place *found)
+{
+	if (!tg_flow_is_fresh(flow)) {
+		tg_find_addr(&tuple->src, found);
 		return;
 	}
 
-	tg_find_addr(&tuple->src, found);
+	__builtin_memset(found, 0, sizeof(*found));
+	found->who = flow->src;
+}
+
+/* But for the caller's port. */
+TG_INLINE bool tg_tuple_alike(const struct tg_tuple *a, const struct tg_tuple *b)
+{
+	return a->dport == b->dport && a->proto == b->proto && a->netns == b->netns
+	       && tg_addr_equal(&a->src, &b->src) && tg_addr_equal(&a->dst, &b->dst);
+}
+
+/* Where a call like this one is kept. */
+TG_INLINE struct tg_arrival *tg_arrival_get(const struct tg_tuple *tuple)
+{
+	__u32 at = tg_row_of(tuple->src.w[3] ^ tuple->dst.w[3] ^ tuple->dport, TG_RECENT);
+
+	return bpf_map_lookup_elem(&tg_arrivals, &at);
+}
+
+/* For the connection that a packet makes: not by what was kept of another. */
+TG_INLINE void tg_arrival_forget(struct tg_arrival *arrival)
+{
+	if (arrival && tg_turn_take(&arrival->turn)) {
+		arrival->epoch = 0;
+		tg_turn_give(&arrival->turn);
+	}
 }
 
 #endif /* TG_FLOW_H */

@@ -46,6 +46,7 @@ TG_INLINE __u32 tg_limit_take(__u32 service, struct tg_socket *state)
 {
 	struct tg_limit *limit = bpf_map_lookup_elem(&tg_limits, &service);
 	struct tg_meter *meter;
+	__u64 interval;
 
 	if (!limit || !state)
 		return 0;
@@ -54,7 +55,9 @@ TG_INLINE __u32 tg_limit_take(__u32 service, struct tg_socket *state)
 	if (!meter)
 		return TG_WHY_DENY_FULL;
 
-	if (limit->rate && !tg_gcra(&meter->due, bpf_ktime_get_ns(), limit->rate, limit->burst))
+	interval = limit->rate ? TG_SECOND_NS / limit->rate : 0;
+	if (interval && !tg_gcra(&meter->due, bpf_ktime_get_ns(), interval,
+				 limit->burst ? interval * (limit->burst - 1) : 0))
 		return TG_WHY_DENY_RATE;
 
 	if (limit->open) {

@@ -40,10 +40,14 @@ TG_MAP(tg_limits, HASH, 32768, __u32, struct tg_limit, 0);
 /* Written by programs. */
 TG_MAP(tg_meters, HASH, 32768, __u32, struct tg_meter, 0);
 TG_MAP(tg_flows, LRU_HASH, 65536, struct tg_tuple, struct tg_flow, 0);
+TG_MAP(tg_shared, ARRAY, TG_SHARED, __u32, __u32, 0);
 TG_MAP(tg_chosen, LRU_HASH, 65536, struct tg_peer_key, struct tg_target, 0);
 TG_MAP(tg_origins, LRU_HASH, 65536, struct tg_peer_key, struct tg_target, 0);
 TG_MAP(tg_callers, LRU_HASH, 65536, struct tg_peer_key, __u64, 0);
 TG_MAP(tg_buckets, LRU_HASH, 16384, struct tg_bucket_key, struct tg_bucket, 0);
+TG_MAP(tg_verdicts, PERCPU_ARRAY, TG_RECENT, __u32, struct tg_verdict, 0);
+TG_MAP(tg_arrivals, PERCPU_ARRAY, TG_RECENT, __u32, struct tg_arrival, 0);
+TG_MAP(tg_departures, PERCPU_ARRAY, TG_RECENT, __u32, struct tg_departure, 0);
 TG_MAP(tg_counters, PERCPU_ARRAY, TG_COUNTERS, __u32, __u64, 0);
 
 /* A connection inherits what its listener knows. */

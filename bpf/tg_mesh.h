@@ -21,7 +21,7 @@
 
 #include <linux/types.h>
 
-#define TG_LAYOUT  2
+#define TG_LAYOUT  3
 
 #define TG_ASSERT_SIZE(type, size)                                            \
 	_Static_assert(sizeof(type) == (size), #type " has another size")
@@ -59,9 +59,8 @@ struct tg_settings {
 	__u32 epoch; /* raised when verdicts may have changed; never 0 */
 	__u32 levels; /* bit n: some workload's cgroup is n below the root */
 	__u32 unknown; /* enum tg_unknown */
-	__u32 event_rate; /* events per second of one tenant and class */
-	__u32 event_burst;
-	__u32 reserved[2];
+	__u64 event_interval; /* of one tenant and class: ns between two events, */
+	__u64 event_window; /* and how far ahead of the clock a burst may run */
 };
 
 /* tg_workloads: cgroup id -> workload. */
@@ -124,6 +123,8 @@ struct tg_endpoint {
  * number below `own`, the slot's first endpoint is taken, else its second: exact
  * weights with as many slots as endpoints.
  */
+#define TG_OWN_ALL  0xffffffffU /* the first, whatever the number is */
+
 struct tg_slot {
 	__u32 set;
 	__u32 own;
@@ -236,6 +237,10 @@ struct tg_flow {
 	__u32 local; /* seen leaving a socket of this node */
 };
 
+/* tg_shared: 1 where some TCP flow from an address of this hash was ever written to
+ * tg_flows; most addresses say who calls, and need no look there. */
+#define TG_SHARED  4096
+
 /* tg_chosen: the endpoint that a socket without connect keeps for a service;
  * tg_origins: the way back; tg_callers: when a socket last had an allowed datagram
  * from somebody, or answered it.  By cookie of the socket. */
@@ -262,23 +267,64 @@ enum tg_socket_flag {
 
 /* tg_sockets: storage of a socket, written by programs. */
 struct tg_socket {
+	/* Of TCP: the epoch in which packets pass by this alone. */
+	__u32 pass_in; /* unless it listens */
+	__u32 pass_out; /* unless it calls */
+	__u32 epoch; /* last judged */
+	__u32 placed; /* epoch in which self was looked up, 0 never */
+	__u32 reason;
+	__u16 dport; /* the endpoint's, which policies name */
+	__u8 role;
+	__u8 flags;
+	struct tg_who self;
+	struct tg_who peer;
 	__u64 netns;
 	__u64 cgroup; /* of the workload, 0 when none is known */
 	__u64 opened_ns;
-	struct tg_who self;
-	struct tg_who peer;
 	struct tg_target far; /* the endpoint, or the client */
 	struct tg_target virt;
 	__u32 far_flags;
 	__u32 self_flags;
-	__u32 epoch; /* last judged */
-	__u32 placed; /* epoch in which self was looked up, 0 never */
 	__u32 metered; /* service whose meter it holds */
 	__u32 counted; /* 1 while it does */
-	__u16 dport; /* the endpoint's, which policies name */
-	__u8 role;
-	__u8 flags;
+};
+
+/* What a CPU found out in an epoch; a row is for many, and has the last.  `turn` is
+ * odd while it is written (tg_recent.h). */
+#define TG_RECENT  64
+
+/* tg_verdicts: between two that are known; addresses have no part in it. */
+struct tg_verdict {
+	__u32 turn;
+	__u32 epoch;
+	struct tg_who src;
+	struct tg_who dst;
+	__u16 dport;
+	__u8 proto;
+	__u8 at_source;
 	__u32 reason;
+	__u32 rule;
+	__u32 reserved;
+};
+
+/* tg_arrivals: a call that was allowed at a listener. */
+struct tg_arrival {
+	__u32 turn;
+	__u32 epoch; /* 0: none */
+	struct tg_tuple tuple; /* of the last packet */
+	struct tg_who self; /* who was called */
+	struct tg_place peer;
+	__u32 reason;
+	__u32 reserved;
+};
+
+/* tg_departures: an address that a workload may call from, and that says who calls. */
+struct tg_departure {
+	__u32 turn;
+	__u32 epoch;
+	__u64 cgroup;
+	struct tg_who self;
+	struct tg_addr addr;
 };
 
 /* Numbers of verdicts.  They are in records and metrics: never reuse one. */
@@ -411,7 +457,10 @@ TG_ASSERT_SIZE(struct tg_meter, 16);
 TG_ASSERT_SIZE(struct tg_tuple, 48);
 TG_ASSERT_SIZE(struct tg_flow, 24);
 TG_ASSERT_SIZE(struct tg_peer_key, 32);
-TG_ASSERT_SIZE(struct tg_socket, 112);
+TG_ASSERT_SIZE(struct tg_socket, 120);
+TG_ASSERT_SIZE(struct tg_verdict, 40);
+TG_ASSERT_SIZE(struct tg_arrival, 88);
+TG_ASSERT_SIZE(struct tg_departure, 40);
 TG_ASSERT_SIZE(struct tg_event, 152);
 TG_ASSERT_SIZE(struct tg_bucket_key, 8);
 TG_ASSERT_SIZE(struct tg_bucket, 16);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "tg_maps.h"
+#include "tg_recent.h"
 
 #define TG_INLINE static __always_inline
 
@@ -35,6 +36,11 @@ TG_INLINE struct tg_settings *tg_settings_get(void)
 TG_INLINE __u32 tg_epoch(const struct tg_settings *settings)
 {
 	return settings ? *(const volatile __u32 *)&settings->epoch : 0;
+}
+
+TG_INLINE bool tg_who_equal(const struct tg_who *a, const struct tg_who *b)
+{
+	return a->tenant == b->tenant && a->service == b->service;
 }
 
 TG_INLINE bool tg_addr_equal(const struct tg_addr *a, const struct tg_addr *b)
@@ -81,11 +87,11 @@ TG_INLINE bool tg_find_workload(const struct tg_settings *settings,
 {
 	__u32 levels = settings->levels;
 	struct tg_workload *workload;
+	int level = levels & 0xff00 ? 15 : levels & 0xf0 ? 7 : 3;
 	__u64 id;
-	int level;
 
 #pragma clang loop unroll(disable)
-	for (level = 15; level > 0; level--) {
+	for (; level > 0; level--) {
 		if (!(levels & (1U << level)))
 			continue;
 

@@ -39,6 +39,7 @@ struct tg_call {
 	__u32 dst_flags;
 	__u32 rule; /* out: number of the policy that decided */
 	__u32 best; /* of the rules seen: rank + 1, or 0 */
+	__u32 epoch; /* that it is judged in */
 	__u16 dport; /* of the endpoint */
 	__u8 proto;
 	__u8 at_source;
@@ -186,14 +187,10 @@ TG_INLINE __u32 tg_judge_in(struct tg_call *call, const struct tg_tenant *tenant
 		? TG_WHY_FROM_OUTSIDE : TG_WHY_DENY_FROM_OUTSIDE;
 }
 
-/* The verdict's number, and in call->rule which policy it was. */
-__weak __noinline int tg_judge(struct tg_call *call)
+TG_INLINE __u32 tg_judge_anew(struct tg_call *call)
 {
 	struct tg_tenant tenant = {};
 	__u32 reason;
-
-	if (!call)
-		return TG_WHY_DENY_FULL;
 
 	call->rule = 0;
 
@@ -215,6 +212,70 @@ __weak __noinline int tg_judge(struct tg_call *call)
 		return TG_WHY_DENY_NO_TENANT;
 
 	return tg_judge_in(call, &tenant);
+}
+
+/* Where the verdict is kept, if it is by identities alone. */
+TG_INLINE struct tg_verdict *tg_verdict_get(const struct tg_call *call)
+{
+	__u32 at = tg_row_of(call->src.service ^ call->dst.service << 8 ^ call->dport, TG_RECENT);
+
+	return call->src.tenant && call->dst.tenant ? bpf_map_lookup_elem(&tg_verdicts, &at)
+						    : NULL;
+}
+
+TG_INLINE bool tg_judged_before(const struct tg_verdict *verdict, struct tg_call *call,
+				__u32 *reason)
+{
+	__u32 turn = tg_turn(&verdict->turn);
+	__u32 rule = verdict->rule;
+
+	*reason = verdict->reason;
+
+	if (verdict->epoch != call->epoch || !tg_who_equal(&verdict->src, &call->src)
+	    || !tg_who_equal(&verdict->dst, &call->dst) || verdict->dport != call->dport
+	    || verdict->proto != call->proto || verdict->at_source != call->at_source
+	    || !tg_turn_holds(&verdict->turn, turn))
+		return false;
+
+	call->rule = rule;
+	return true;
+}
+
+TG_INLINE void tg_verdict_keep(struct tg_verdict *verdict, const struct tg_call *call,
+			       __u32 reason)
+{
+	if (!tg_turn_take(&verdict->turn))
+		return;
+
+	verdict->epoch = call->epoch;
+	verdict->src = call->src;
+	verdict->dst = call->dst;
+	verdict->dport = call->dport;
+	verdict->proto = call->proto;
+	verdict->at_source = call->at_source;
+	verdict->reason = reason;
+	verdict->rule = call->rule;
+	tg_turn_give(&verdict->turn);
+}
+
+/* The verdict's number, and in call->rule which policy it was. */
+__weak __noinline int tg_judge(struct tg_call *call)
+{
+	struct tg_verdict *verdict;
+	__u32 reason;
+
+	if (!call)
+		return TG_WHY_DENY_FULL;
+
+	verdict = tg_verdict_get(call);
+	if (verdict && tg_judged_before(verdict, call, &reason))
+		return reason;
+
+	reason = tg_judge_anew(call);
+	if (verdict)
+		tg_verdict_keep(verdict, call, reason);
+
+	return reason;
 }
 
 #endif /* TG_POLICY_H */

@@ -41,15 +41,17 @@ TG_INLINE __u32 tg_choose(struct tg_service *service, const struct tg_target *vi
 		if (!service->count)
 			return TG_WHY_DENY_NO_ENDPOINT;
 
-		index = service->first
-			+ (((__u64)bpf_get_prandom_u32() * service->count) >> 32);
+		index = service->first;
+		if (service->count > 1)
+			index += ((__u64)bpf_get_prandom_u32() * service->count) >> 32;
 
 		slot = bpf_map_lookup_elem(&tg_slots, &index);
 		if (!slot)
 			return TG_WHY_DENY_NO_ENDPOINT;
 
-		endpoint = bpf_get_prandom_u32() < slot->own ? &slot->endpoint[0]
-							     : &slot->endpoint[1];
+		endpoint = &slot->endpoint[0];
+		if (slot->own != TG_OWN_ALL && bpf_get_prandom_u32() >= slot->own)
+			endpoint = &slot->endpoint[1];
 		chosen->addr = endpoint->addr;
 		chosen->port = endpoint->port;
 		chosen->proto = virt->proto;

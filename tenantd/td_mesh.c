@@ -244,13 +244,17 @@ on_event(void *data, void *record, size_t size)
 static void
 set_settings(td_mesh_t *mesh, const td_mesh_options_t *options)
 {
+    uint64_t             rate, burst;
     struct tg_settings  *settings;
+
+    rate = options->event_rate ? options->event_rate : EVENT_RATE;
+    burst = options->event_burst ? options->event_burst : EVENT_BURST;
 
     settings = mesh->settings;
     settings->layout = TG_LAYOUT;
     settings->unknown = options->unknown;
-    settings->event_rate = options->event_rate ? options->event_rate : EVENT_RATE;
-    settings->event_burst = options->event_burst ? options->event_burst : EVENT_BURST;
+    settings->event_interval = 1000000000 / rate;
+    settings->event_window = settings->event_interval * (burst - 1);
     mesh->epoch = settings->epoch;
 }
 

@@ -129,12 +129,19 @@ source_is_old(td_mesh_row_t *row, void *data)
 }
 
 
-static void
+/* How many. */
+static size_t
 remove_sources(td_mesh_t *mesh, const td_mesh_workload_t *workload)
 {
-    sources_t  sources = { mesh, workload };
+    size_t          before;
+    sources_t       sources = { mesh, workload };
+    td_mesh_map_t  *map;
 
-    td_mesh_map_filter(mesh->maps[TD_MESH_SOURCES], source_is_old, &sources);
+    map = mesh->maps[TD_MESH_SOURCES];
+    before = td_mesh_map_used(map);
+    td_mesh_map_filter(map, source_is_old, &sources);
+
+    return before - td_mesh_map_used(map);
 }
 
 
@@ -172,13 +179,14 @@ td_mesh_put_workload(td_mesh_t *mesh, const td_mesh_workload_t *workload)
     same = old != NULL && memcmp(old, &row, sizeof(row)) == 0;
 
     err = td_mesh_map_put(mesh->maps[TD_MESH_WORKLOADS], &row.cgroup, &row);
-    if (!same) {
-        td_mesh_changed(mesh);
-    }
 
     /* A full state sweeps them. */
-    if (!mesh->syncing) {
-        remove_sources(mesh, workload);
+    if (!mesh->syncing && remove_sources(mesh, workload) > 0) {
+        same = 0;
+    }
+
+    if (!same) {
+        td_mesh_changed(mesh);
     }
 
     return err ? td_mesh_fail(mesh, err, "workload") : 0;
