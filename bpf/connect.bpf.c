@@ -49,7 +49,7 @@ static __noinline void tg_tell_denied(struct bpf_sock_addr *ctx,
 	event->rule = a->call.rule;
 	event->reason = reason;
 	event->hook = a->hook;
-	bpf_ringbuf_submit(event, 0);
+	tg_event_end(event);
 }
 
 /* Fills the call; the verdict's number. */

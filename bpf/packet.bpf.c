@@ -169,7 +169,7 @@ static __noinline void tg_tell_dropped(struct __sk_buff *skb,
 	event->rule = call->rule;
 	event->reason = reason;
 	event->hook = hook;
-	bpf_ringbuf_submit(event, 0);
+	tg_event_end(event);
 }
 
 /* Whose socket it is, looked up once in an epoch. */

@@ -120,7 +120,7 @@ TG_INLINE void tg_tell_flow(struct bpf_sock_ops *ctx, const struct tg_settings *
 	if (type == TG_EVENT_CLOSE || type == TG_EVENT_FAILED)
 		tg_sum_up(ctx, event, state->opened_ns);
 
-	bpf_ringbuf_submit(event, 0);
+	tg_event_end(event);
 }
 
 /* Who called: as the packet was judged that made the connection, which is the last

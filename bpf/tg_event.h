@@ -13,6 +13,7 @@
 #include "tg_place.h"
 
 #define TG_SECOND_NS 1000000000ULL
+#define TG_EVENTS_CALL 16
 
 /* GCRA on one word: false when there is nothing left. */
 TG_INLINE bool tg_gcra(__u64 *due, __u64 now, __u64 interval, __u64 window)
@@ -93,6 +94,20 @@ TG_INLINE struct tg_event *tg_event_begin(const struct tg_settings *settings,
 	event->dst = *dst;
 	event->lost = lost;
 	return event;
+}
+
+/*
+ * To wake somebody costs more than all the rest of a connect, so nobody is woken: the
+ * agent looks by itself.  Only when a quarter of the ring waits it is called, by a few
+ * records, of which one at least will see that it is so.
+ */
+TG_INLINE void tg_event_end(struct tg_event *event)
+{
+	__u64 waits = bpf_ringbuf_query(&tg_events, BPF_RB_AVAIL_DATA);
+	__u64 quarter = bpf_ringbuf_query(&tg_events, BPF_RB_RING_SIZE) / 4;
+	bool call = waits >= quarter && waits < quarter + TG_EVENTS_CALL * sizeof(*event);
+
+	bpf_ringbuf_submit(event, call ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 #endif /* TG_EVENT_H */

@@ -40,6 +40,8 @@
 #include "td_notify.h"
 
 
+#define TD_AGENT_LOOK  50     /* ms: records wake nobody, see bpf/tg_event.h */
+
 typedef struct {
     td_agent_t     agent;
     td_config_t   *config;
@@ -283,15 +285,6 @@ td_agent_on_term(evutil_socket_t fd, short what, void *data)
 
 
 static void
-td_agent_on_record(const struct tg_event *event, void *data)
-{
-    td_agent_t  *agent = data;
-
-    td_agent_flow_event(agent->flow, event);
-}
-
-
-static void
 td_agent_on_records(evutil_socket_t fd, short what, void *data)
 {
     td_agent_t  *agent = data;
@@ -299,14 +292,15 @@ td_agent_on_records(evutil_socket_t fd, short what, void *data)
     (void) fd;
     (void) what;
 
-    td_mesh_poll(agent->mesh, 0, td_agent_on_record, agent);
+    td_agent_flow_read(agent->flow);
 }
 
 
 static int
 td_agent_make_events(td_agent_main_t *main)
 {
-    struct event_base  *base;
+    struct event_base     *base;
+    static struct timeval  look = { .tv_usec = TD_AGENT_LOOK * 1000 };
 
     base = main->agent.base;
     main->term = evsignal_new(base, SIGTERM, td_agent_on_term, &main->agent);
@@ -317,7 +311,7 @@ td_agent_make_events(td_agent_main_t *main)
     return main->term == NULL || main->interrupt == NULL || main->records == NULL
            || evsignal_add(main->term, NULL) != 0
            || evsignal_add(main->interrupt, NULL) != 0
-           || event_add(main->records, NULL) != 0 ? -1 : 0;
+           || event_add(main->records, &look) != 0 ? -1 : 0;
 }
 
 

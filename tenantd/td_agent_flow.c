@@ -125,9 +125,10 @@ td_agent_flow_name_policy(const td_agent_t *agent, td_flow_record_t *record)
 }
 
 
-void
-td_agent_flow_event(td_agent_flow_t *flow, const struct tg_event *event)
+static void
+td_agent_flow_on_event(const struct tg_event *event, void *data)
 {
+    td_agent_flow_t    *flow = data;
     td_flow_record_t    record;
     td_flow_lane_key_t  key;
 
@@ -167,6 +168,13 @@ td_agent_flow_event(td_agent_flow_t *flow, const struct tg_event *event)
     {
         td_agent_flow_send(flow);
     }
+}
+
+
+void
+td_agent_flow_read(td_agent_flow_t *flow)
+{
+    td_mesh_poll(flow->agent->mesh, 0, td_agent_flow_on_event, flow);
 }
 
 
@@ -311,6 +319,7 @@ td_agent_flow_on_flush(evutil_socket_t fd, short what, void *data)
     (void) what;
 
     td_agent_flow_read_clock(flow);
+    td_agent_flow_read(flow);
     td_agent_flow_send(flow);
 }
 

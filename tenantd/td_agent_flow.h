@@ -23,8 +23,8 @@ typedef struct {
 /* Starts the listener of [agent] metrics too.  NULL after a line in the log. */
 td_agent_flow_t *td_agent_flow_create(td_agent_t *agent);
 
-/* Takes one record of td_mesh_poll(); event is borrowed. */
-void td_agent_flow_event(td_agent_flow_t *flow, const struct tg_event *event);
+/* Takes what the kernel has recorded. */
+void td_agent_flow_read(td_agent_flow_t *flow);
 
 void td_agent_flow_destroy(td_agent_flow_t *flow);
 

@@ -230,6 +230,7 @@ td_metrics_on_metrics(struct evhttp_request *request, void *data)
     td_agent_flow_counts_t   counts;
 
     tg_text_init(&text);
+    td_agent_flow_read(metrics->flow);
     counts = td_agent_flow_counts(metrics->flow);
     td_metrics_state(&text, metrics, &counts);
     td_metrics_counters(&text, metrics, &counts);

@@ -468,11 +468,20 @@ td_mesh_events_fd(const td_mesh_t *mesh)
 int
 td_mesh_poll(td_mesh_t *mesh, int timeout, td_mesh_event_pt handler, void *data)
 {
+    int  n;
+
     mesh->handler = handler;
     mesh->handler_data = data;
 
-    return timeout == 0 ? ring_buffer__consume(mesh->ring)
-                        : ring_buffer__poll(mesh->ring, timeout);
+    n = ring_buffer__consume(mesh->ring);
+    if (n != 0 || timeout == 0) {
+        return n;
+    }
+
+    /* Records that came meanwhile may not have woken anybody. */
+    n = ring_buffer__poll(mesh->ring, timeout);
+
+    return n != 0 ? n : ring_buffer__consume(mesh->ring);
 }
 
 

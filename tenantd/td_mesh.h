@@ -131,8 +131,9 @@ int td_mesh_attach(td_mesh_t *mesh, const char *cgroup);
 /* Ends enforcement: takes links and maps away, and this handle with them. */
 int td_mesh_detach(td_mesh_t *mesh);
 
-/* Records: the fd to wait on, and what is there now, without waiting when timeout
- * is 0 (ms).  The number of records, or a negative errno. */
+/* Records: what is there now, or comes within the timeout (ms).  The number of
+ * records, or a negative errno.  The fd is readable when many wait; nobody is woken
+ * for one, so look from time to time. */
 int td_mesh_events_fd(const td_mesh_t *mesh);
 int td_mesh_poll(td_mesh_t *mesh, int timeout, td_mesh_event_pt handler, void *data);
 

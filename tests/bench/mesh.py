@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import statistics
 import subprocess
+import tempfile
 
 import flows
 import measure
@@ -15,6 +16,7 @@ import measure
 SIZES = (10, 1_000, 10_000)
 CONNECTS, REQUESTS, BLOCKS = 2_000, 5_000, 1_000     # of one turn
 TURNS = 8       # a round: short ones, for what else the machine does comes and goes
+ALL = 1_000_000     # records a second and at once, so that none is left out
 NAME = f"tiergate-bench-{os.getpid()}"
 ENDPOINT, VIRTUAL = "10.77.0.1", "10.96.200.1"
 os.environ.setdefault("TIERGATE_BUILD", os.environ.get("BUILD", "build"))
@@ -96,7 +98,7 @@ class Bench:
 
     def __init__(self):
         self.node, self.mesh = load("node"), load("mesh")
-        self.made, self.meshes, self.targets, self.callers = [], [], [], []
+        self.made, self.meshes, self.readers, self.targets, self.callers = [], [], [], [], []
 
     def namespace(self, suffix):
         netns = self.node.Netns(f"{NAME}-{suffix}", [ENDPOINT])
@@ -104,11 +106,11 @@ class Bench:
         self.node.ip("route", "add", "10.96.0.0/16", "dev", "lo", netns=netns.name)
         return netns
 
-    def add_mesh(self, size):
-        cgroup = self.base.child(f"mesh{size}")
-        mesh = self.mesh.Mesh(f"/sys/fs/bpf/{NAME}-{size}")
+    def add_mesh(self, size, name="mesh", said="services", **options):
+        cgroup = self.base.child(f"{name}{size}")
+        mesh = self.mesh.Mesh(f"/sys/fs/bpf/{NAME}-{name}{size}")
         self.meshes.append(mesh)
-        mesh.open()
+        mesh.open(**options)
         mesh.say("begin")
         mesh.tenant(1)
         mesh.workload(cgroup, 1, 11, ENDPOINT)
@@ -117,8 +119,17 @@ class Bench:
         mesh.service(1, 11, VIRTUAL, 81, (ENDPOINT, 8080))
         mesh.say("commit")
         mesh.say("attach", cgroup.path)
-        self.targets.append(Target(f"tiergate, {size} services", cgroup, self.plain, (VIRTUAL, 81)))
-        self.callers.append(Target(f"tiergate, {size}, caller's end", self.outside, self.plain, (VIRTUAL, 81), cgroup))
+        self.targets.append(Target(f"tiergate, {size} {said}", cgroup, self.plain, (VIRTUAL, 81)))
+        self.callers.append(Target(f"tiergate, {size} {said}, caller's end", self.outside, self.plain, (VIRTUAL, 81), cgroup))
+
+    def add_read(self, size):
+        """Each record is made, and read by another process as it comes."""
+        self.add_mesh(size, "read", "services, all recorded", rate=ALL, burst=ALL)
+        with tempfile.TemporaryFile("w+") as commands:
+            commands.write(f"open {self.meshes[-1].pins} rate={ALL} burst={ALL}\n" + "events 1000\n" * 1_000_000)
+            commands.seek(0)
+            self.readers.append(subprocess.Popen([self.mesh.MESHCTL], stdin=commands, stdout=subprocess.DEVNULL))
+        os.sched_setaffinity(self.readers[-1].pid, {measure.GATEWAY_CORE})
 
     def add_floor(self):
         """Programs that do nothing, at the same hooks."""
@@ -154,6 +165,7 @@ class Bench:
         self.add_floor()
         for size in SIZES:
             self.add_mesh(size)
+        self.add_read(SIZES[-1])
         self.targets += self.callers
         for tool, command, rules in (("iptables", ["iptables-restore"], iptables_rules),
                                      ("nftables", ["nft", "-f", "-"], nftables_rules)):
@@ -164,6 +176,9 @@ class Bench:
                 self.add_dnat(tool, command, rules, size)
 
     def end(self):
+        for reader in self.readers:
+            reader.kill()
+            reader.wait()
         for mesh in self.meshes:
             try:
                 mesh.say("detach")
@@ -179,7 +194,7 @@ def program_times(bench, dial):
     switch = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
     before = switch.read_text()
     largest = next(t for t in bench.targets if t.name == f"tiergate, {SIZES[-1]} services")
-    pins = f"/sys/fs/bpf/{NAME}-{SIZES[-1]}/links"
+    pins = f"/sys/fs/bpf/{NAME}-mesh{SIZES[-1]}/links"
 
     def counts():
         out = json.loads(subprocess.run(["bpftool", "-j", "link", "show"], check=True, capture_output=True,
