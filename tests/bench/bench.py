@@ -7,7 +7,7 @@ import importlib
 import bed
 import measure
 
-SCENARIOS = ("credentials", "tenants", "changes", "onboarding", "tier", "mesh")
+SCENARIOS = ("credentials", "tenants", "changes", "onboarding", "tier", "mesh", "attribution")
 
 
 def main():
