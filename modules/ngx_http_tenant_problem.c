@@ -15,6 +15,13 @@ typedef struct {
 } ngx_http_tenant_problem_t;
 
 
+/* draft-ietf-httpapi-ratelimit-headers-11 section 5.1 */
+#define NGX_HTTP_TENANT_QUOTA_TYPE                                            \
+    "https://iana.org/assignments/http-problem-types#quota-exceeded"
+#define NGX_HTTP_TENANT_QUOTA_TITLE                                           \
+    "Request cannot be satisfied as assigned quota has been exceeded"
+
+
 static ngx_uint_t ngx_http_tenant_operator_answers(ngx_http_request_t *r,
     ngx_uint_t status);
 static ngx_int_t ngx_http_tenant_refusal_headers(ngx_http_request_t *r,
@@ -70,11 +77,11 @@ static const ngx_http_tenant_problem_t  ngx_http_tenant_problems[] = {
       ngx_string("Too many failed attempts"),
       ngx_string("Too many refused credentials came from this address.") },
 
-    { 429, ngx_string("over-quota"), ngx_string("Quota exceeded"),
+    { 429, ngx_string("over-quota"), ngx_string(NGX_HTTP_TENANT_QUOTA_TITLE),
       ngx_string("A quota of this tenant is used up for now.") },
 
     { 429, ngx_string("over-concurrency"),
-      ngx_string("Too many requests in flight"),
+      ngx_string(NGX_HTTP_TENANT_QUOTA_TITLE),
       ngx_string("Wait for requests in flight to end before sending more.") },
 
     { 413, ngx_string("body-too-large"), ngx_string("Body too large"),
@@ -291,16 +298,34 @@ ngx_http_tenant_json_str(u_char *p, const char *head, const ngx_str_t *value)
 }
 
 
+/* Whether the type is the draft's; all others are ours, and named by the slug. */
+static ngx_uint_t
+ngx_http_tenant_problem_of_quota(const ngx_http_tenant_problem_t *problem)
+{
+    return problem == &ngx_http_tenant_problems[NGX_HTTP_TENANT_OVER_QUOTA]
+           || problem
+              == &ngx_http_tenant_problems[NGX_HTTP_TENANT_OVER_CONCURRENCY];
+}
+
+
 /* Not by ngx_sprintf(): a refusal has to be cheap. */
 static u_char *
 ngx_http_tenant_json_problem(u_char *p,
     const ngx_http_tenant_problem_t *problem)
 {
-    static const char  type[] = "{\"type\":\"urn:tiergate:problem:";
+    static const char  urn[] = "{\"type\":\"urn:tiergate:problem:";
+    static const char  quota[] = "{\"type\":\"" NGX_HTTP_TENANT_QUOTA_TYPE
+                                 "\",\"kind\":\"";
     static const char  title[] = "\",\"title\":\"";
     static const char  status[] = "\",\"status\":";
 
-    p = ngx_cpymem(p, type, sizeof(type) - 1);
+    if (ngx_http_tenant_problem_of_quota(problem)) {
+        p = ngx_cpymem(p, quota, sizeof(quota) - 1);
+
+    } else {
+        p = ngx_cpymem(p, urn, sizeof(urn) - 1);
+    }
+
     p = ngx_cpymem(p, problem->slug.data, problem->slug.len);
     p = ngx_cpymem(p, title, sizeof(title) - 1);
     p = ngx_cpymem(p, problem->title.data, problem->title.len);
@@ -338,7 +363,8 @@ ngx_http_tenant_problem_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     detail = more->detail.len ? &more->detail : &problem->detail;
 
     /* 6: the longest escape of one byte */
-    size = 160 + problem->slug.len + problem->title.len + more->members.len
+    size = 160 + sizeof(NGX_HTTP_TENANT_QUOTA_TYPE) + problem->slug.len
+           + problem->title.len + more->members.len
            + 6 * (detail->len + tenant.len + route.len);
 
     b = ngx_create_temp_buf(r->pool, size);

@@ -66,7 +66,8 @@ def show(stack, what, host, path, **headers):
     if status == 200:
         note = f"tenant {document.get('tenant')}, consumer {document.get('consumer')}"
     else:
-        note = document.get("type", "").rsplit(":", 1)[-1] + ": " + document.get("detail", "")
+        kind = document.get("kind") or document.get("type", "").rsplit(":", 1)[-1]
+        note = f"{kind}: {document.get('detail', '')}"
     limit = answer.get("RateLimit")
     say(f"{status}  {what:<44} {note}" + (f"   RateLimit: {limit}" if limit and status in (200, 429) else ""))
     return status

@@ -39,6 +39,10 @@ class Headers:
         return repr(self.pairs)
 
 
+# draft-ietf-httpapi-ratelimit-headers-11 section 5.1
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
 class Response:
     def __init__(self, status, headers, body):
         self.status = status
@@ -60,7 +64,9 @@ class Response:
         document = self.json()
         assert document["status"] == self.status
         prefix = "urn:tiergate:problem:"
-        assert document["type"].startswith(prefix)
+        if document["type"] == QUOTA_EXCEEDED:
+            return document["kind"]
+        assert document["type"].startswith(prefix) and "kind" not in document
         return document["type"][len(prefix):]
 
     def __repr__(self):
