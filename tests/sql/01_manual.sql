@@ -15,10 +15,10 @@ SELECT is(array_agg(c.oid::regclass::text), NULL, 'each table, view and type has
    AND obj_description(c.oid, 'pg_class') IS NULL
    AND (c.relkind <> 'c' OR obj_description(c.reltype, 'pg_type') IS NULL);
 
-SELECT is(array_agg(format('%s.%s', c.relname, a.attname)), NULL, 'each column of a table has a comment')
+SELECT is(array_agg(format('%s.%s', c.relname, a.attname)), NULL, 'each column of a table or view has a comment')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
- WHERE n.nspname = 'tiergate' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+ WHERE n.nspname = 'tiergate' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
    AND col_description(c.oid, a.attnum) IS NULL;
 
 SELECT is(array_agg(conname), NULL, 'each check constraint has a comment, which REST callers read')

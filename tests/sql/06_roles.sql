@@ -91,6 +91,12 @@ SELECT is(as_role('tap_quota', s), 'denied', 'quota admin may not: ' || s) FROM 
     $$ SELECT * FROM tiergate.hosts $$,
     $$ SELECT nextval('tiergate.revision') $$]) s;
 
+-- the manual of each is what it may call
+SELECT is(count_as('tap_quota', 'tiergate.manual'), 4::bigint, 'the manual of a quota admin is these four');
+SELECT is(count_as('tap_admin', 'tiergate.manual'),
+          (SELECT count(*) FROM tiergate.manual WHERE function NOT IN ('grant_tenant_role', 'prune_audit')),
+          'that of an admin is all but what the owner does');
+
 -- no other role may call what it may
 SELECT is((SELECT array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C") FROM pg_proc p
             WHERE p.pronamespace IN ('tiergate'::regnamespace, 'tiergate_api'::regnamespace)

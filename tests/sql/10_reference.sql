@@ -23,9 +23,16 @@ SELECT is(pg_temp.missing(array_agg(DISTINCT m[1])), NULL, 'problem types that f
 SELECT is(pg_temp.missing(array_agg(relname::text)), NULL, 'tables and views')
   FROM pg_class c WHERE relnamespace = 'tiergate'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition;
 SELECT is(pg_temp.missing(array_agg(rolname::text)), NULL, 'roles') FROM pg_roles WHERE rolname LIKE 'tiergate\_%';
-SELECT is(pg_temp.missing('{create_tenant,onboard,import_tenants,delete_tenant,suspend,resume,patch_tenant,put_object,set_quota,drop_quota,
-    grant_boost,revoke_boost,create_api_key,rotate_api_key,revoke_api_key,set_weights,create_token,revoke_token,grant_tenant_role,
-    tenant_document,registry_state,prune_audit,begin_request,remember,watch_list,watch_since,gateway_ack,record_usage,due_jwks,store_jwks,
-    jwks_failed,housekeeping}'), NULL, 'functions');
+SELECT is(pg_temp.missing('{begin_request,remember,watch_list,watch_since,gateway_ack,record_usage,due_jwks,store_jwks,jwks_failed,housekeeping}'),
+          NULL, 'what tenantd calls');
+
+-- the first cells of the table
+CREATE TEMP TABLE operators AS
+SELECT DISTINCT m[1] AS name
+  FROM doc, regexp_matches(split_part(split_part(doc.text, E'\n## Functions for operators\n', 2), E'\n#', 1), '^\| [^|]*', 'gn') cell,
+       regexp_matches(cell[1], '`([a-z_]+)\(', 'g') m;
+SELECT cmp_ok(count(*), '>', 40::bigint, 'the table of functions was read') FROM operators;
+SELECT set_eq('SELECT function FROM tiergate.manual', 'SELECT name FROM operators', 'tiergate.manual has the functions for operators');
+SELECT is(array_agg(function), NULL, 'and no trigger') FROM tiergate.manual WHERE returns = 'trigger' OR does IS NULL;
 
 SELECT * FROM finish();
