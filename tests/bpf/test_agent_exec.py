@@ -14,7 +14,7 @@ from support.node import cgroup_root, ip, until
 from support.site import process
 
 PYTHON = "/usr/bin/python3"
-SERVED, SERVED6, HOST = "10.77.0.1", "fd77::1", "10.77.0.2"
+SERVED, SERVED6, HOST, HOST6 = "10.77.0.1", "fd77::1", "10.77.0.2", "fd77::2"
 
 # What a workload does: a call, told by the exit status.
 CALL = """
@@ -33,7 +33,7 @@ def agent(site):
     site.rest.call("POST", "/v1/tenants", {"name": "beta", "tier": "dedicated"})
     site.sql(f"""
         INSERT INTO tiergate.mesh_nodes (name, addresses, workload_nets, tenants)
-        VALUES ('a', '{{{HOST},10.78.0.1}}', '{{10.79.0.0/24}}', '{{*}}');
+        VALUES ('a', '{{{HOST},10.78.0.1,{HOST6}}}', '{{10.79.0.0/24}}', '{{*}}');
         INSERT INTO tiergate.mesh_services (tenant, name, ports)
         VALUES ('acme', 'orders', '[{{"port": 80, "protocol": "tcp"}}]'), ('acme', 'shop', '[]'), ('beta', 'web', '[]');
         INSERT INTO tiergate.mesh_endpoints (tenant, service, address, port) VALUES ('acme', 'orders', '{SERVED}', 8080);
@@ -52,6 +52,13 @@ def run(agent, *words, **more):
     done = agent.exec(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
     out, said = done.communicate(timeout=20)
     return done.returncode, out.strip(), said.strip()
+
+
+def call_from_the_node(agent, address, port):
+    """By a process that is no workload; the address that it calls from."""
+    done = subprocess.run([PYTHON, "-c", CALL, address, str(port)], preexec_fn=agent.netns.enter, capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip() or done.stderr
 
 
 def gone(agent, *path):
@@ -151,6 +158,7 @@ def test_network_of_ipv6(site, agent, nets, families):
             assert (status, said) == (0, ""), at
             status, _, said = run(agent, PYTHON, "-c", CALL, at, port, tenant="beta", service="web", options=("--netns",))
             assert status == 1 and "PermissionError" in said
+        assert call_from_the_node(agent, addresses[-1], 7000) == HOST6
     finally:
         running.kill()
         running.communicate()
@@ -186,6 +194,7 @@ def test_called_in_its_network(site, agent):
         assert address.startswith("10.79.0.")
         assert run(agent, PYTHON, "-c", CALL, address, 7000, HOST, service="shop")[0] == 0
         assert run(agent, PYTHON, "-c", CALL, address, 7000, HOST, tenant="beta", service="web")[0] == 1
+        assert call_from_the_node(agent, address, 7000) == HOST
     finally:
         running.kill()
         running.communicate()
@@ -286,6 +295,9 @@ def test_the_refused_are_in_nobodys_way(agent):
                           text=True) as silent:
         assert silent.stdout.readline() == "36\n"
         assert run(agent, "true") == (0, "", "")
+        # answered and closed at once, perhaps before it has sent anything
+        for _ in range(20):
+            assert as_nobody(agent) == (125, "", "tenantd exec: only root and [agent] exec_group may")
         silent.stdin.close()
 
 
