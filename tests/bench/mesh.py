@@ -131,22 +131,22 @@ class Bench:
             self.readers.append(subprocess.Popen([self.mesh.MESHCTL], stdin=commands, stdout=subprocess.DEVNULL))
         os.sched_setaffinity(self.readers[-1].pid, {measure.GATEWAY_CORE})
 
-    def add_floor(self):
+    def add_floor(self, name="floor", said="", *defines):
         """Programs that do nothing, at the same hooks."""
-        cgroup = self.base.child("floor")
-        pins = pathlib.Path(f"/sys/fs/bpf/{NAME}-floor")
+        cgroup = self.base.child(name)
+        pins = pathlib.Path(f"/sys/fs/bpf/{NAME}-{name}")
         code = f"{os.environ['TIERGATE_BUILD']}/tests/floor.bpf.o"
         arch = subprocess.run(["cc", "-print-multiarch"], check=True, capture_output=True, text=True).stdout.strip()
-        subprocess.run([os.environ.get("CLANG", "clang"), "-target", "bpf", "-O2", f"-I/usr/include/{arch}", "-c", "-o", code,
-                        pathlib.Path(__file__).with_name("floor.bpf.c")], check=True)
+        subprocess.run([os.environ.get("CLANG", "clang"), "-target", "bpf", "-O2", "-g", *defines, f"-I/usr/include/{arch}",
+                        "-c", "-o", code, pathlib.Path(__file__).with_name("floor.bpf.c")], check=True)
         subprocess.run(["bpftool", "prog", "loadall", code, pins], check=True)
         try:
             for pin in pins.iterdir():
                 subprocess.run(["bpftool", "cgroup", "attach", cgroup.path, pin.name, "pinned", pin], check=True)
         finally:
             shutil.rmtree(pins)     # the cgroup holds them
-        self.targets.append(Target("empty programs at the same hooks", cgroup, self.plain, (ENDPOINT, 8080)))
-        self.callers.append(Target("empty programs, caller's end", self.outside, self.plain, (ENDPOINT, 8080), cgroup))
+        self.targets.append(Target(f"empty programs{said}", cgroup, self.plain, (ENDPOINT, 8080)))
+        self.callers.append(Target(f"empty programs{said}, caller's end", self.outside, self.plain, (ENDPOINT, 8080), cgroup))
 
     def add_dnat(self, tool, command, rules, size):
         netns = self.namespace(f"{tool}{size}")
@@ -163,6 +163,7 @@ class Bench:
         self.plain = self.namespace("plain")
         self.targets.append(Target("no mesh", self.outside, self.plain, (ENDPOINT, 8080)))
         self.add_floor()
+        self.add_floor("storage", ", sockets with storage", "-DSTORAGE")
         for size in SIZES:
             self.add_mesh(size)
         self.add_read(SIZES[-1])
