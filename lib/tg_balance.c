@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <math.h>
+
 #include "tg_balance.h"
 #include "tg_hash.h"
 
@@ -41,6 +43,49 @@ tg_random_below(tg_random_t *random, uint64_t n)
 }
 
 
+/*
+ * Weighted rendezvous hashing: each backend draws an exponentially distributed
+ * number of the rate of its weight, and the least one has the consumer.  So a
+ * weight that grows takes consumers in and puts none out, and the order of the
+ * backends does not matter.  Drawn from the ids of the route and the upstream:
+ * who is in one canary need not be in all.
+ */
+static uint32_t
+tg_balance_sticky(const tg_block_t *block, const tg_route_t *route,
+    const char *consumer, size_t len)
+{
+    double                score, least;
+    uint32_t              best;
+    uint64_t              hash, seed;
+    const tg_backend_t   *backend;
+    const tg_upstream_t  *upstream;
+
+    backend = tg_vec(block, route->backends, tg_backend_t);
+    upstream = tg_vec(block, block->upstreams, tg_upstream_t);
+    least = INFINITY;
+    best = 0;
+
+    for (uint32_t i = 0; i < route->backends.n; i++) {
+        if (backend[i].weight == 0) {
+            continue;
+        }
+
+        seed = tg_hash_id(upstream[backend[i].upstream].id, route->id);
+        hash = tg_hash(consumer, len, seed);
+
+        /* above 0, at most 1 */
+        score = -log(((double) (hash >> 11) + 1) * 0x1p-53) / backend[i].weight;
+
+        if (score < least) {
+            least = score;
+            best = i;
+        }
+    }
+
+    return best;
+}
+
+
 uint32_t
 tg_balance_backend(const tg_block_t *block, const tg_route_t *route,
     const char *consumer, size_t len, tg_random_t *random)
@@ -53,11 +98,11 @@ tg_balance_backend(const tg_block_t *block, const tg_route_t *route,
         return 0;
     }
 
-    /* The route's id: who is in one canary need not be in all. */
-    point = route->sticky && len > 0
-            ? tg_below(tg_hash(consumer, len, route->id), route->weight)
-            : tg_random_below(random, route->weight);
+    if (route->sticky && len > 0) {
+        return tg_balance_sticky(block, route, consumer, len);
+    }
 
+    point = tg_random_below(random, route->weight);
     backend = tg_vec(block, route->backends, tg_backend_t);
 
     for (i = 0; i + 1 < route->backends.n && point >= backend[i].weight; i++) {

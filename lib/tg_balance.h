@@ -5,7 +5,8 @@
  *
  * A route's backends share requests by weight: at random, or, when it is sticky,
  * by a hash of the consumer, so that a consumer stays while the weights stay and
- * a shift of weight moves only as many consumers as it must.
+ * a shift of weight moves only as many consumers as it must, however the backends
+ * are ordered.
  *
  * An endpoint is drawn twice by weight, and of the two the one with fewer
  * requests in flight for its weight is taken (M. Mitzenmacher, "The power of two

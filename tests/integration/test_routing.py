@@ -267,27 +267,31 @@ def test_weight_zero_gets_nothing(platform, onboard, fresh):
 
 
 def test_sticky_by_consumer(platform, onboard, fresh):
-    """Each consumer stays on one backend, the shares hold over many consumers,
-    and the choice is the same on every connection and gateway."""
+    """Each consumer stays on one backend, the shares hold over many consumers, the choice is the
+    same on every connection and gateway, and a canary that grows keeps those whom it has."""
     issuer = Issuer("EdDSA")
     tenant = onboard(issuers=[{"name": "main", **issuer.body()}],
-                     **canary(platform, platform.backend.main, fresh, (70, 30), auth="required",
-                              sticky="consumer"))
-    homes = {}
-    for i in range(300):
-        homes[f"user{i}"] = tenant.get(token=issuer.token(f"user{i}")).json()["port"]
-    within(sum(port == fresh.port for port in homes.values()), 300, 0.3)
-    for name in random.Random(1).sample(sorted(homes), 40):
-        for _ in range(3):
-            assert tenant.get(token=issuer.token(name)).json()["port"] == homes[name]
+                     **canary(platform, platform.backend.main, fresh, auth="required", sticky="consumer"))
+
+    def home(name):
+        return tenant.get(token=issuer.token(name)).json()["port"]
+    homes = {f"user{i}": home(f"user{i}") for i in range(300)}
+    early = [name for name, port in homes.items() if port == fresh.port]
+    within(len(early), 300, 0.05)
+    assert early, "nobody is in the canary: the rest would show nothing"
     second = platform.gateway()
     try:
-        for name in list(homes)[:40]:
-            assert tenant.request("GET", "/", token=issuer.token(name)).json()["port"] == homes[name]
+        for name in early + random.Random(1).sample(sorted(homes), 40):
+            assert [home(name) for _ in range(3)] == [homes[name]] * 3
             response = second.request("GET", "/", tenant.headers(token=issuer.token(name)))
             assert response.json()["port"] == homes[name]
     finally:
         platform.retire(second)
+
+    platform.psql(f"""SELECT tiergate.set_weights('{tenant.name}', 'all', '{{"stable": 70, "canary": 30}}')""")
+    later = [name for name in homes if home(name) == fresh.port]
+    within(len(later), 300, 0.3)
+    assert set(early) < set(later)
 
 
 def test_endpoints_by_weight(platform, onboard, fresh):
