@@ -2,6 +2,8 @@
 """The way to the backend: kept connections, time limits, retries, health, WebSocket."""
 
 import collections
+import os
+import signal
 import time
 
 import pytest
@@ -356,6 +358,39 @@ def test_the_circuit_closes_when_clients_leave(platform, onboard):
         connection.close()
     until(lambda: tenant.get().status == 200, "the slots to be given back", 5)
     platform.backend.release()
+
+
+def test_the_circuit_closes_when_workers_die(platform, onboard):
+    """What a killed worker had in flight counts no more, whichever worker asks."""
+    gateway = platform.gateway(workers=2)
+    gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
+    tenant = onboard(upstreams=[upstream(platform.backend.main, max_outstanding=4)], gateway=gateway)
+    held = [gateway.connect() for _ in range(4)]
+    for connection in held:
+        connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
+    until(lambda: platform.backend.held == 4, "four requests in flight")
+    assert (tenant.get().status, tenant.get().problem) == (503, "circuit-open")
+    before = set(gateway.workers)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(gateway.workers) == 2 and not before & set(gateway.workers), "the successors")
+    for connection in held:
+        connection.close()
+    platform.backend.release()
+    until(lambda: platform.backend.held == 0, "the backend")
+
+    def together(count):
+        """Statuses of so many requests at the same time."""
+        connections = [gateway.connect() for _ in range(count)]
+        for connection in connections:
+            connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "delay=0.3")])))
+        statuses = sorted(connection.response().status for connection in connections)
+        for connection in connections:
+            connection.close()
+        return statuses
+    until(lambda: together(4) == [200] * 4, "all four places", 8)
+    assert together(5) == [200] * 4 + [503]
+    platform.retire(gateway)
 
 
 def test_retries_do_not_leak_the_count(platform, onboard):

@@ -96,7 +96,11 @@ def test_aborted_requests_are_counted_once(platform, onboard):
         with tenant.gateway.connect() as connection:
             connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "delay=0.2")])))
             until(lambda: any(s.target == "/" for s in platform.backend.seen), "the request")
-    wait_usage(platform, tenant, {"requests": 3})
+        platform.backend.clear()
+    wait_usage(platform, tenant, {"requests": 3, "status_4xx": 3})
+    # one of them counted once more would have been, with a later one
+    assert tenant.get().status == 200
+    wait_usage(platform, tenant, {"requests": 4, "status_2xx": 1, "status_4xx": 3})
 
 
 def test_views(platform, onboard):
@@ -230,17 +234,20 @@ def test_exact_over_reload(platform, onboard):
     platform.retire(gateway)
 
 
-def test_a_stopped_gateway_has_reported_everything(platform, onboard):
-    """SIGQUIT: the last second is not lost.  SIGTERM: by the snapshot of the next
-    start nothing is counted twice."""
+@pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGTERM])
+def test_a_stopped_gateway_has_reported_everything(platform, onboard, how):
+    """The last second is not lost, and after the next start nothing is counted twice."""
     gateway = platform.gateway(workers=2)
     tenant = onboard(gateway=gateway)
     for _ in range(40):
         tenant.get()
-    gateway.stop(signal.SIGQUIT)
+    gateway.stop(how)
     wait_usage(platform, tenant, {"requests": 40})
-    platform.gateways.remove(gateway)
-    assert not gateway.problems()
+    gateway.start()
+    platform.wait(gateway=gateway)
+    assert tenant.get().status == 200
+    wait_usage(platform, tenant, {"requests": 41, "status_2xx": 41})
+    platform.retire(gateway)
 
 
 def test_recreated_routes_and_tenants_count_on(platform, onboard):
