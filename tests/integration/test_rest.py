@@ -325,6 +325,38 @@ def test_hosts_have_one_owner(admin, tenant):
     assert taken.status == 409, taken
 
 
+def test_overlapping_routes(admin, tenant):
+    """The same requests matched twice, by the match as it is meant, not as it is written."""
+    def route(name, **match):
+        return {"name": name, "match": {"path": {"value": "/same"}, **match}, "backends": [{"upstream": "main"}]}
+    path = f"/v1/tenants/{tenant}/routes"
+    admin.call("PUT", f"/v1/tenants/{tenant}/upstreams/main", {})
+    assert admin.request("PUT", f"{path}/one", route("one", methods=["GET", "POST"])).status == 201
+    for name, match in (("two", {"methods": ["POST", "GET"]}), ("three", {"methods": ["POST", "GET", "GET"]})):
+        answer = admin.request("PUT", f"{path}/{name}", route(name, **match))
+        assert answer.status in (409, 422), answer
+        assert answer.json()["errors"][0]["pointer"].startswith("/match")
+    answer = admin.request("PUT", f"{path}/two", route("two", methods=["POST", "GET"]))
+    assert (answer.status, answer.problem) == (409, "overlapping-route")
+    assert admin.request("PUT", f"{path}/one", route("one", methods=["GET"])).status == 200      # not with itself
+    answer = admin.request("POST", "/v1/tenants", {
+        "name": "overlap", "upstreams": [{"name": "main"}], "routes": [route("one"), route("two")]})
+    assert (answer.status, answer.problem) == (409, "overlapping-route")
+    assert answer.json()["errors"][0]["pointer"] == "/routes/1/match"
+    assert admin.request("GET", "/v1/tenants/overlap").status == 404
+
+
+@pytest.mark.parametrize("body, pointer", [
+    ({"addresses": ["10.0.0.300"]}, "/addresses/0"), ({"addresses": ["10.0.0.0/8"]}, "/addresses/0"),
+    ({"workload_nets": ["10.0.0.0/33"]}, "/workload_nets/0"), ({"workload_nets": ["10.0.0.1/8"]}, "/workload_nets/0"),
+    ({"workload_nets": ["10.0.0.0/8", "nonsense"]}, "/workload_nets/1"), ({"workload_nets": [10]}, "/workload_nets/0")])
+def test_bad_networks(admin, body, pointer):
+    answer = admin.request("PUT", "/v1/mesh/nodes/nets", {"addresses": ["10.9.9.9"], **body})
+    assert answer.status == 422, answer
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert admin.request("GET", "/v1/mesh/nodes/nets").status == 404
+
+
 def test_content_types(admin):
     for bad in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "json",
                 "application/jsonl", "application/merge-patch+json"):
