@@ -54,6 +54,16 @@ def test_every_migration(installed):
         p.name for p in (process.ROOT / "sql").glob("[0-9]*.sql"))
 
 
+def test_every_page(installed):
+    """An air-gapped site has no other copy; links between pages hold there, too."""
+    doc = below(installed, f"{CONFIG['PREFIX']}/share/doc/tiergate")
+    pages = sorted(p.relative_to(process.ROOT / "docs") for p in (process.ROOT / "docs").rglob("*.md"))
+    assert len(pages) > 20 and sorted(p.relative_to(doc) for p in doc.rglob("*.md")) == pages
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#: ]+)", re.sub(r"`[^`]*`", "", (doc / page).read_text())):
+            assert (doc / page.parent / link).exists(), (page, link)
+
+
 def test_no_placeholder_left(installed):
     texts = [p for p in pathlib.Path(installed.resolve()).rglob("*")
              if p.is_file() and p.suffix in (".service", ".conf", ".example", ".8")]
