@@ -209,20 +209,23 @@ static void
 ngx_http_tenant_watch_connect(void)
 {
     int                        n;
-    char                       uri[256];
+    char                       uri[288];
+    uint64_t                   seen;
     ngx_http_tenant_watch_t   *watch = &ngx_http_tenant_watch;
     ngx_http_tenant_shared_t  *shared = ngx_http_tenant_sync.shared;
 
     watch->since = ngx_http_tenant_watch_since();
+    seen = ngx_max(tg_zone_revision(ngx_http_tenant_sync.zone), watch->seen);
 
     n = snprintf(uri, sizeof(uri), "/v1/watch?since=%llu&for=%.*s",
                  (unsigned long long) watch->since,
                  (int) ngx_http_tenant_sync.tmcf->gateway.len,
                  ngx_http_tenant_sync.tmcf->gateway.data);
 
+    /* a registry that has not come as far as the zone was set back */
     if (watch->since && shared->registry[0]) {
-        (void) snprintf(uri + n, sizeof(uri) - n, "&registry=%s",
-                        shared->registry);
+        (void) snprintf(uri + n, sizeof(uri) - n, "&seen=%llu&registry=%s",
+                        (unsigned long long) seen, shared->registry);
     }
 
     tg_lines_reset(&watch->lines);

@@ -34,6 +34,7 @@ typedef struct td_stream_s {
     int                        stale;       /* the view ends here, see td_watch.c */
 
     int64_t                    since;       /* as asked for; 0: a list */
+    int64_t                    seen;        /* newest that the gateway has of */
     int64_t                    at;          /* has everything up to here */
     uint64_t                   next;        /* entry of the ring to come */
     struct td_bulk_s          *bulk;

@@ -445,7 +445,7 @@ td_stream_gone(const td_stream_t *stream)
         return "this is another registry; connect with since=0";
     }
 
-    if (stream->since > stream->revision) {
+    if (stream->since > stream->revision || stream->seen > stream->revision) {
         return "the registry has not come so far; connect with since=0";
     }
 
@@ -487,7 +487,22 @@ td_stream_opened(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 }
 
 
-/* Query parameters: since, for, registry.  Returns NULL, or what is wrong. */
+/* Returns -1 if it is none. */
+static long long
+td_stream_revision(const char *value)
+{
+    if (*value == '\0' || strlen(value) > 18
+        || strspn(value, "0123456789") != strlen(value))
+    {
+        return -1;
+    }
+
+    return atoll(value);
+}
+
+
+/* Query parameters: since, seen, for, registry.  Returns NULL, or what is
+ * wrong. */
 static const char *
 td_stream_take_query(td_stream_t *stream, const tg_uri_t *uri)
 {
@@ -499,12 +514,16 @@ td_stream_take_query(td_stream_t *stream, const tg_uri_t *uri)
         value = uri->query[i].value;
 
         if (strcmp(name, "since") == 0) {
-            if (*value == '\0' || strlen(value) > 18
-                || strspn(value, "0123456789") != strlen(value))
-            {
+            stream->since = td_stream_revision(value);
+            if (stream->since < 0) {
                 return "since must be a revision, a number from 0";
             }
-            stream->since = atoll(value);
+
+        } else if (strcmp(name, "seen") == 0) {
+            stream->seen = td_stream_revision(value);
+            if (stream->seen < 0) {
+                return "seen must be a revision, a number from 0";
+            }
 
         } else if (strcmp(name, "for") == 0) {
             if (strlen(value) >= sizeof(stream->gateway)) {
@@ -513,7 +532,7 @@ td_stream_take_query(td_stream_t *stream, const tg_uri_t *uri)
             memcpy(stream->gateway, value, strlen(value) + 1);
 
         } else if (strcmp(name, "registry") != 0) {
-            return "known parameters are since, for and registry";
+            return "known parameters are since, seen, for and registry";
         }
     }
 

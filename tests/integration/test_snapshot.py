@@ -174,6 +174,47 @@ def test_another_registry_behind_the_same_socket(platform, postgres, template, b
     assert not gateway.problems()
 
 
+@pytest.mark.parametrize("grown", [False, True], ids=["behind", "grown past"])
+def test_a_registry_restored_from_a_backup(platform, postgres, template, backend, grown):
+    """Changes after the backup are gone, for gateways, too: by themselves while the registry has
+    fewer revisions than they; else by its new id, as docs/operations.md says."""
+    from support.platform import Platform
+    from support.tenantd import Tenantd
+    tenantd = Tenantd(postgres.database(template), platform.path / f"restored-{grown}")
+    world = Platform(tenantd.database, tenantd, backend, platform.path)
+    for name in ("kept", "lifted", "revived"):
+        world.onboard(name, hosts=[f"{name}.example.com"], wait=False)
+    tenantd.stop()
+    world.database.close()
+    backup = postgres.database(world.database.name)
+    tenantd.start()
+    gateway = Gateway("gw-back", f"unix:{tenantd.socket}", path=process.folder("gw-back"))
+    world.rest.close()
+    world.database.execute("SELECT tiergate.suspend('lifted')")
+    world.database.execute("SELECT tiergate.delete_tenant('revived')")
+    world.onboard("lost", hosts=["lost.example.com"], wait=False)
+    hosts = [f"{name}.example.com" for name in ("kept", "lifted", "revived", "lost")]
+    until(lambda: [served(gateway, host) for host in hosts]
+          == ["kept", "tenant-suspended", "unknown-host", "lost"], "what is lost later")
+    world.rest.close()
+    tenantd.stop()
+
+    if grown:
+        for i in range(20):
+            backup.execute("UPDATE tiergate.tenants SET display_name = %s WHERE name = 'kept'", [str(i)])
+        assert backup.revision() > world.database.revision()
+        backup.execute("UPDATE tiergate.registry SET id = gen_random_uuid()")
+    restored = Tenantd(backup, platform.path / f"restored-{grown}")
+    until(lambda: [served(gateway, host) for host in hosts]
+          == ["kept", "lifted", "revived", "unknown-host"],
+          lambda: restored.log.text[-2000:] + gateway.log.text[-2000:], 15)
+    backup.execute("SELECT tiergate.suspend('kept')")
+    until(lambda: served(gateway, "kept.example.com") == "tenant-suspended", "changes go on")
+    gateway.stop()
+    restored.stop()
+    assert not gateway.problems()
+
+
 # --- damaged snapshots ---
 
 @pytest.fixture(scope="module")

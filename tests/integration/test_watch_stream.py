@@ -131,11 +131,13 @@ def test_gone(daemon, admin, database):
     admin.call("POST", "/v1/tenants", {"name": "gone"})
     now = database.revision()
     other = "00000000-0000-0000-0000-000000000000"
-    for since, query in ((now + 1, ""), (now + 10**12, ""), (now, f"&registry={other}")):
+    for since, query in ((now + 1, ""), (now + 10**12, ""), (now, f"&registry={other}"), (now, f"&seen={now + 1}"),
+                         (1, f"&seen={now + 1}")):
         stream = Stream(daemon.socket, since=since, query=query)
         assert stream.status == 410 and stream.problem == "revision-gone", (since, query)
     # a list asks for nothing that could be gone
     assert Stream(daemon.socket, since=0, query=f"&registry={other}").status == 200
+    assert Stream(daemon.socket, since=now, query=f"&seen={now}").status == 200
 
     database.execute("UPDATE tiergate.changes SET at = now() - interval '2 days'")
     database.execute("SELECT tiergate.housekeeping()")
@@ -144,7 +146,7 @@ def test_gone(daemon, admin, database):
 
 
 BAD_QUERIES = ["", "?for=", "?for=g&since=x", "?for=g&since=-1", "?for=g&since=", "?for=g&since=1.5",
-               "?for=g&since=99999999999999999999", "?for=g&x=1", "?for=" + "g" * 64]
+               "?for=g&since=99999999999999999999", "?for=g&since=1&seen=x", "?for=g&x=1", "?for=" + "g" * 64]
 
 
 @pytest.mark.parametrize("query", BAD_QUERIES)
