@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "tg_hint.h"
 #include "tg_zone_private.h"
 
-/* Bytes of a zone for each hint: about what two tenants take. */
-#define TG_HINT_SHARE  4096
+/* Bytes of a zone for each hint: about what a typical tenant takes. */
+#define TG_HINT_SHARE  2048
 #define TG_HINT_LINES  6
 #define TG_HINT_WAYS   2
 
@@ -48,14 +49,19 @@ tg_hints_create(const tg_zone_t *zone)
     }
 
     hints->mask = (uint32_t) n - 1;
-    hints->set = aligned_alloc(TG_CACHE_LINE, n * sizeof(tg_hint_set_t));
 
-    if (hints->set == NULL) {
+    /* zero, and memory only where hosts are */
+    hints->set = mmap(NULL, n * sizeof(tg_hint_set_t), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (hints->set == MAP_FAILED) {
         free(hints);
         return NULL;
     }
 
-    memset(hints->set, 0, n * sizeof(tg_hint_set_t));
+#ifdef MADV_HUGEPAGE
+    (void) madvise(hints->set, n * sizeof(tg_hint_set_t), MADV_HUGEPAGE);
+#endif
 
     return hints;
 }
@@ -65,7 +71,7 @@ void
 tg_hints_destroy(tg_hints_t *hints)
 {
     if (hints != NULL) {
-        free(hints->set);
+        (void) munmap(hints->set, (hints->mask + UINT64_C(1)) * sizeof(tg_hint_set_t));
         free(hints);
     }
 }

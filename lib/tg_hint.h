@@ -10,7 +10,7 @@
  *  1. Of one process, whose hints only it reads and writes.
  *  2. Nothing is decided by a hint.  One that is old, or of another host with the
  *     same hash, has memory of the zone fetched that nobody needs.
- *  3. A table of fixed size, which goes by the zone's: 8 bytes for each KiB of it.
+ *  3. A table of fixed size, which goes by the zone's: 16 bytes for each KiB of it.
  *     A host takes the place of one whose hash is like its own.
  */
 

@@ -133,7 +133,7 @@ test_crowded(void **state)
         known += fetch(w, host) != -1;
     }
 
-    assert_in_range(known, ZONE_SIZE / 4096 / 2, ZONE_SIZE / 4096 * 2);
+    assert_in_range(known, ZONE_SIZE / 2048 / 2, ZONE_SIZE / 2048 * 2);
 }
 
 
