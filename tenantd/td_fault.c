@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "td_fault.h"
 #include "td_log.h"
 
+
+#define TD_FAULT_SCHEMA                                                       \
+    "the schema is not that of this version: run tenantd migrate"
 
 /* Prefixes of SQLSTATEs (PostgreSQL, appendix A); the first that fits decides. */
 static const struct {
@@ -37,6 +41,11 @@ static const struct {
       TD_LOG_INFO },
     { "25006", TD_PROBLEM_DATABASE_UNAVAILABLE,
       "the registry is a read-only standby; nothing was done", TD_LOG_ERR },
+    /* schema, table, column, function that is not there */
+    { "3F000", TD_PROBLEM_INTERNAL_ERROR, TD_FAULT_SCHEMA, TD_LOG_ERR },
+    { "42P01", TD_PROBLEM_INTERNAL_ERROR, TD_FAULT_SCHEMA, TD_LOG_ERR },
+    { "42703", TD_PROBLEM_INTERNAL_ERROR, TD_FAULT_SCHEMA, TD_LOG_ERR },
+    { "42883", TD_PROBLEM_INTERNAL_ERROR, TD_FAULT_SCHEMA, TD_LOG_ERR },
     { "22", TD_PROBLEM_INVALID_VALUE, NULL, TD_LOG_DEBUG },
     { "54", TD_PROBLEM_INVALID_VALUE, NULL, TD_LOG_INFO },
     { "", TD_PROBLEM_INTERNAL_ERROR,
@@ -88,6 +97,22 @@ td_fault_is_refusal(const PGresult *error, const char *sqlstate)
 }
 
 
+static size_t
+td_fault_find(const char *sqlstate)
+{
+    size_t  i = 0;
+
+    /* the last one fits */
+    while (strncmp(sqlstate, td_faults[i].sqlstate,
+                   strlen(td_faults[i].sqlstate)) != 0)
+    {
+        i++;
+    }
+
+    return i;
+}
+
+
 static td_problem_t
 td_fault_of_error(const PGresult *error, const char *id)
 {
@@ -100,14 +125,7 @@ td_fault_of_error(const PGresult *error, const char *id)
         return td_fault_refusal(error, sqlstate);
     }
 
-    i = 0;
-
-    /* the last one fits */
-    while (strncmp(sqlstate, td_faults[i].sqlstate,
-                   strlen(td_faults[i].sqlstate)) != 0)
-    {
-        i++;
-    }
+    i = td_fault_find(sqlstate);
 
     td_log(td_faults[i].level, "database", "request %s: %s: %s (%s)", id,
            sqlstate, td_fault_field(error, PG_DIAG_MESSAGE_PRIMARY),
@@ -157,4 +175,28 @@ td_fault_may_retry(const PGresult *error)
     sqlstate = td_fault_field(error, PG_DIAG_SQLSTATE);
 
     return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
+}
+
+
+const char *
+td_fault_text(const PGresult *error)
+{
+    const char   *message, *detail;
+    static char   text[512];
+
+    message = td_fault_field(error, PG_DIAG_MESSAGE_PRIMARY);
+    detail = td_faults[td_fault_find(td_fault_field(error,
+                                                    PG_DIAG_SQLSTATE))].detail;
+
+    if (message[0] == '\0') {
+        message = PQresultErrorMessage(error);
+    }
+
+    if (detail == NULL || strcmp(detail, TD_FAULT_SCHEMA) != 0) {
+        return message;
+    }
+
+    (void) snprintf(text, sizeof(text), "%s; %s", message, detail);
+
+    return text;
 }

@@ -23,4 +23,8 @@ td_problem_t td_fault(td_job_outcome_e outcome, const PGresult *error,
  * deadlock. */
 int td_fault_may_retry(const PGresult *error);
 
+/* What PostgreSQL said, in one line for the log, and what to do when its schema is
+ * of another version.  Valid until the next call. */
+const char *td_fault_text(const PGresult *error);
+
 #endif /* TD_FAULT_H */

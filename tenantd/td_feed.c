@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "td_fault.h"
 #include "td_feed.h"
 #include "td_handover.h"
 #include "td_log.h"
@@ -237,7 +238,7 @@ td_feed_fail(td_feed_t *feed, const PGresult *error)
 
     td_metric_set(TD_METRIC_DATABASE_UP, 0);
     td_log(TD_LOG_ERR, "feed", "the registry cannot be read: %s",
-           PQresultErrorMessage(error));
+           td_fault_text(error));
 }
 
 

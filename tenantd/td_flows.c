@@ -323,7 +323,7 @@ td_flows_on_done(td_pg_t *pg, td_pg_outcome_e outcome, const PGresult *error,
 
     if (outcome == TD_PG_ERROR) {
         td_log(TD_LOG_ERR, "flows", "flows cannot be read: %s",
-               PQresultErrorMessage(error));
+               td_fault_text(error));
     }
 
     if (outcome != TD_PG_OK) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "td_fault.h"
 #include "td_handover.h"
 #include "td_log.h"
 #include "td_sql.h"
@@ -77,7 +78,7 @@ td_handover_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 
     if (outcome == TD_JOB_ERROR) {
         td_log(TD_LOG_ERR, "handover", "handovers stand still: %s",
-               PQresultErrorMessage(error));
+               td_fault_text(error));
     }
 
     if (outcome != TD_JOB_OK) {

@@ -9,6 +9,7 @@
 
 #include "td_body.h"
 #include "td_curl.h"
+#include "td_fault.h"
 #include "td_jwks.h"
 #include "td_keys.h"
 #include "td_log.h"
@@ -205,7 +206,7 @@ td_jwks_due_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
     (void) job;
 
     if (outcome == TD_JOB_ERROR) {
-        td_log(TD_LOG_ERR, "jwks", "%s", PQresultErrorMessage(error));
+        td_log(TD_LOG_ERR, "jwks", "%s", td_fault_text(error));
     }
 }
 

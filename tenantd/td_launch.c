@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "td_fault.h"
 #include "td_life.h"
 #include "td_log.h"
 #include "td_sql.h"
@@ -29,7 +30,7 @@ td_instance_answered(td_instance_t *i, td_job_outcome_e outcome,
 {
     if (outcome == TD_JOB_ERROR) {
         td_instance_fail(i, "RegistryRefused", "%s",
-                         PQresultErrorMessage(error));
+                         td_fault_text(error));
     }
 
     return outcome == TD_JOB_OK;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "td_cgroup.h"
+#include "td_fault.h"
 #include "td_feed.h"
 #include "td_handover.h"
 #include "td_instance.h"
@@ -348,7 +349,7 @@ td_provision_on_done(td_pg_t *pg, td_pg_outcome_e outcome, const PGresult *error
 
     if (outcome == TD_PG_ERROR) {
         td_log(TD_LOG_ERR, "provision", "the registry does not say what is "
-               "wanted: %s", PQresultErrorMessage(error));
+               "wanted: %s", td_fault_text(error));
         return;         /* the poll timer tries again */
     }
 

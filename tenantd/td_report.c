@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "td_fault.h"
 #include "td_log.h"
 #include "td_report.h"
 #include "td_sql.h"
@@ -164,7 +165,7 @@ td_report_done(td_job_t *job, td_job_outcome_e outcome, const PGresult *error)
 
     if (outcome == TD_JOB_ERROR) {
         td_log(TD_LOG_WARN, report->name, "the registry does not take its "
-               "state: %s", PQresultErrorMessage(error));
+               "state: %s", td_fault_text(error));
     }
 
     ready = item->ready;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "td_fault.h"
 #include "td_life.h"
 #include "td_log.h"
 #include "td_sql.h"
@@ -65,7 +66,7 @@ td_instance_removed(td_job_t *job, td_job_outcome_e outcome,
 
     if (outcome == TD_JOB_ERROR) {
         td_log(TD_LOG_ERR, i->work.name, "the registry does not take its end: "
-               "%s", PQresultErrorMessage(error));
+               "%s", td_fault_text(error));
     }
 
     if (outcome == TD_JOB_OK) {

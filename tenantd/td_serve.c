@@ -19,6 +19,7 @@
 #include "td_cli.h"
 #include "td_daemon.h"
 #include "td_dispatch.h"
+#include "td_fault.h"
 #include "td_feed.h"
 #include "td_flows.h"
 #include "td_http.h"
@@ -172,7 +173,7 @@ td_serve_housekept(td_job_t *job, td_job_outcome_e outcome,
     (void) job;
 
     if (outcome == TD_JOB_ERROR) {
-        td_log(TD_LOG_ERR, "housekeeping", "%s", PQresultErrorMessage(error));
+        td_log(TD_LOG_ERR, "housekeeping", "%s", td_fault_text(error));
     }
 }
 

@@ -429,6 +429,30 @@ def test_migrations_that_have_changed(server, tmp_path):
         == hashlib.sha256((tmp_path / "9998_next.sql").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("migrated", [False, True], ids=["empty", "older"])
+def test_a_database_that_lacks_migrations(server, tmp_path, migrated):
+    """It says what to do, to the log and to who asks; and is well once that was done."""
+    database = server.database("tiergate" if migrated else "template1")
+    if migrated:
+        database.execute("DROP FUNCTION tiergate.mesh_nodes_away(bigint)")
+        database.execute("DROP FUNCTION tiergate_api.list_tenants(text[], jsonb, jsonb) CASCADE")
+    (tmp_path / "ini").write_text(f"[listen]\nsocket = {tmp_path}/s\n[database]\nconninfo = {database.conninfo()}\n")
+    log = process.Log(tmp_path / "log")
+    tenantd = process.start([process.TENANTD, "serve", "--config", tmp_path / "ini"], log.path)
+    try:
+        log.wait("does not exist; the schema is not that of this version: run tenantd migrate")
+        assert "LINE 1" not in log.text
+        answer = wire.request(f"{tmp_path}/s", "GET", "/v1/tenants", {"Host": "x"})
+        assert answer.status == 500 and "run tenantd migrate" in answer.json()["detail"]
+        if not migrated:
+            assert wire.request(f"{tmp_path}/s", "GET", "/v1/readyz", {"Host": "x"}).status == 503
+            assert run("migrate", "--conninfo", database.conninfo(), "--sql-dir", process.ROOT / "sql").returncode == 0
+            until(lambda: wire.request(f"{tmp_path}/s", "GET", "/v1/readyz", {"Host": "x"}).status == 200,
+                  lambda: log.text[-2000:], 30)
+    finally:
+        process.stop(tenantd)
+
+
 def test_serve_check(tmp_path):
     key = tmp_path / "key"
     key.write_text("00" * 32)
