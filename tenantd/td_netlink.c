@@ -235,8 +235,16 @@ td_netlink_route(const char *name, const struct tg_addr *addr, uint32_t prefix,
     td_netlink_t    request;
     struct rtmsg    message;
 
+    const struct tg_addr  *one;
+
+    one = addr != NULL ? addr : gateway;
+
+    if (one == NULL) {
+        return -EINVAL;
+    }
+
     memset(&message, 0, sizeof(message));
-    bytes = td_netlink_bytes(addr != NULL ? addr : gateway, &message.rtm_family, &len);
+    bytes = td_netlink_bytes(one, &message.rtm_family, &len);
     message.rtm_dst_len = addr != NULL ? (uint8_t) (prefix - (128 - 8 * len)) : 0;
     message.rtm_table = RT_TABLE_MAIN;
     message.rtm_protocol = RTPROT_STATIC;

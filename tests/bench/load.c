@@ -12,8 +12,8 @@
  *
  * With a RATE requests go out at moments drawn at random, so many per second on
  * average, whether answers have come or not; latency counts from that moment.  With
- * -w a slice begins when a line is read.  Prints a line a slice: target, requests, us, CPU ns, p50 us, p99 us, refused (a
- * status that is not 200), failed.
+ * -w a slice begins when a line is read.  Prints a line a slice: target, requests,
+ * us, CPU ns, p50 us, p99 us, refused (a status that is not 200), failed.
  */
 
 #define _GNU_SOURCE
@@ -459,7 +459,8 @@ main(int argc, char **argv)
     read_options(&argc, &argv, &wait);
 
     if (argc < 5 || argc - 4 > MAX_TARGETS) {
-        fprintf(stderr, "usage: load [-p RATE] [-w] CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...\n");
+        fprintf(stderr, "usage: load [-p RATE] [-w] CONNECTIONS SLICE_MS ROUNDS "
+                        "PORT:PID:FILE...\n");
         return 2;
     }
 

@@ -85,6 +85,7 @@ def test_the_registry_says_so(site, cast):
     endpoints, healthy, down = status(site)
     assert (endpoints, healthy, sorted(down.split("; "))) == (3, 1, away)
     assert site.database.one(seen) == last
+    assert site.database.one("SELECT state FROM tiergate.mesh_agents WHERE node = 'b'") == "away"
     site.acked(site.database.revision())
     assert cast["shop"].try_many(cast["at"], 80, 20) == {"ok": 20}
 

@@ -352,6 +352,11 @@ SELECT is(tiergate.mesh_nodes_away(31000), 0::bigint, 'once');
 SELECT tiergate.gateway_ack('node-a', 'b', 1, '{"state": "live", "mesh": {"counters": {"DENY_RULE": 4, "RULE": 9, "DENY_SPOOFED": 1}, "workloads": 3,
     "fill": [{"map": "tg_services", "used": 50, "size": 100, "refused": 2}, {"map": "tg_nets", "used": 0, "size": 100}]}}');
 SELECT results_eq($$ SELECT workloads, fill, refused, denied, state FROM tiergate.mesh_agents WHERE node = 'a' $$, $$ VALUES (3::bigint, 'tg_services 50%', 2::bigint, 5::bigint, 'live') $$, 'an agent and its maps');
+UPDATE tiergate.gateways SET last_seen = now() - interval '29 seconds' WHERE name = 'node-a';
+SELECT is((SELECT state FROM tiergate.mesh_agents WHERE node = 'a'), 'live', 'a pause is no absence');
+UPDATE tiergate.gateways SET last_seen = now() - interval '31 seconds' WHERE name = 'node-a';
+SELECT is((SELECT state FROM tiergate.mesh_agents WHERE node = 'a'), 'away', 'a silent agent is not live');
+UPDATE tiergate.gateways SET last_seen = now() WHERE name = 'node-a';
 SELECT is(pg_temp.outcome(format('SELECT tiergate.gateway_ack(''node-a'', ''b'', 1, %L)', jsonb_build_object('state', 'live', 'mesh', m::jsonb))), 'TG422 invalid-report /mesh', m)
   FROM (VALUES ('5'), ('{"counters": {"x": -1}}'), ('{"counters": {"x": "1"}}'), ('{"fill": [{"map": "x"}]}'), ('{"fill": {}}'), ('{"workloads": "many"}')) v (m);
 SELECT is(pg_temp.call(f, '{node-a}', '{"boot": "b", "handover": 1}'), 'TG403 forbidden', f || ' is for gateways') FROM (VALUES ('report_usage'), ('report_handover')) v (f);

@@ -262,7 +262,7 @@ test_same_end(void **state)
     char               text[2][40];
     uint8_t            digest[2][TG_SHA256_LEN];
     uint64_t           hash;
-    tg_token_t        *token[2], *seen;
+    tg_token_t        *token[2] = { NULL, NULL }, *seen;
     tg_token_cache_t  *cache;
 
     (void) state;
