@@ -33,20 +33,23 @@ td_agent_ack_arm(td_agent_ack_t *ack, long seconds)
 }
 
 
-/* {"DENY_RULE's number":3,...}: those that are not 0. */
+/* {"DENY_RULE":3,...}: those that are not 0. */
 static void
 td_agent_ack_counters(const td_agent_t *agent, tg_text_t *out)
 {
-    int       i;
-    size_t    n;
-    uint64_t  counters[TG_COUNTERS];
+    size_t        n;
+    uint64_t      counters[TG_COUNTERS];
+    const char   *name;
+    unsigned int  i;
 
     tg_text_str(out, "{");
 
     if (td_mesh_counters(agent->mesh, counters) == 0) {
         for (i = 0, n = 0; i < TG_COUNTERS; i++) {
-            if (counters[i] != 0) {
-                tg_text_printf(out, "%s\"%d\":%llu", n++ > 0 ? "," : "", i,
+            name = td_mesh_counter_name(i);
+
+            if (counters[i] != 0 && name != NULL) {
+                tg_text_printf(out, "%s\"%s\":%llu", n++ > 0 ? "," : "", name,
                                (unsigned long long) counters[i]);
             }
         }

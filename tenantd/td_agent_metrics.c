@@ -46,12 +46,6 @@ static const struct {
     { "buckets", TG_FULL_BUCKETS },
 };
 
-#define TD_REASON(number, name, text)  [number] = #name,
-
-static const char *const  td_metrics_reasons[TG_REASON_LIMIT] = {
-    TG_REASONS(TD_REASON)
-};
-
 
 static void
 td_metrics_family(tg_text_t *text, const char *name, const char *type,
@@ -74,8 +68,8 @@ static void
 td_metrics_counters(tg_text_t *text, const td_agent_metrics_t *metrics,
     const td_agent_flow_counts_t *counts)
 {
-    size_t    i;
-    uint64_t  counters[TG_COUNTERS];
+    uint64_t      counters[TG_COUNTERS];
+    unsigned int  i;
 
     if (td_mesh_counters(metrics->agent->mesh, counters) != 0) {
         return;
@@ -85,9 +79,9 @@ td_metrics_counters(tg_text_t *text, const td_agent_metrics_t *metrics,
                       "Verdicts of the programs, by the reason's name.");
 
     for (i = 0; i < TG_REASON_LIMIT; i++) {
-        if (td_metrics_reasons[i] != NULL && counters[i] > 0) {
+        if (td_mesh_counter_name(i) != NULL && counters[i] > 0) {
             tg_text_printf(text, "tiergate_mesh_verdicts_total{reason=\"%s\"} "
-                           "%llu\n", td_metrics_reasons[i],
+                           "%llu\n", td_mesh_counter_name(i),
                            (unsigned long long) counters[i]);
         }
     }
@@ -96,9 +90,9 @@ td_metrics_counters(tg_text_t *text, const td_agent_metrics_t *metrics,
                       "Of these, denials.");
 
     for (i = TG_DENY; i < TG_REASON_LIMIT; i++) {
-        if (td_metrics_reasons[i] != NULL && counters[i] > 0) {
+        if (td_mesh_counter_name(i) != NULL && counters[i] > 0) {
             tg_text_printf(text, "tiergate_mesh_denied_total{reason=\"%s\"} "
-                           "%llu\n", td_metrics_reasons[i],
+                           "%llu\n", td_mesh_counter_name(i),
                            (unsigned long long) counters[i]);
         }
     }

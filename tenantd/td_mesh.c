@@ -520,6 +520,32 @@ td_mesh_counters(const td_mesh_t *mesh, uint64_t counters[TG_COUNTERS])
 }
 
 
+const char *
+td_mesh_counter_name(unsigned int number)
+{
+#define TD_REASON(value, name, text)  [value] = #name,
+#define TD_COUNTER(name)              [name] = #name
+
+    static const char *const  names[TG_COUNTERS] = {
+        TG_REASONS(TD_REASON)
+        TD_COUNTER(TG_LOST_RING),
+        TD_COUNTER(TG_LOST_SAMPLED),
+        TD_COUNTER(TG_LOST_DENY_SAMPLED),
+        TD_COUNTER(TG_FULL_SOCKETS),
+        TD_COUNTER(TG_FULL_FLOWS),
+        TD_COUNTER(TG_FULL_METERS),
+        TD_COUNTER(TG_FULL_ORIGINS),
+        TD_COUNTER(TG_FULL_BUCKETS),
+        TD_COUNTER(TG_TORN),
+    };
+
+#undef TD_REASON
+#undef TD_COUNTER
+
+    return number < TG_COUNTERS ? names[number] : NULL;
+}
+
+
 /* How many rows a map has that programs write. */
 static size_t
 count_rows(struct bpf_map *map)

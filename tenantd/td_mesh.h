@@ -140,6 +140,9 @@ int td_mesh_poll(td_mesh_t *mesh, int timeout, td_mesh_event_pt handler, void *d
 /* By number of enum tg_reason and tg_counter. */
 int td_mesh_counters(const td_mesh_t *mesh, uint64_t counters[TG_COUNTERS]);
 
+/* Its name in docs/reference/mesh.md; NULL for a number that nothing has. */
+const char *td_mesh_counter_name(unsigned int number);
+
 /* Fills up to n; returns how many there are. */
 size_t td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n);
 

@@ -148,6 +148,9 @@ def test_whose_policy_denied(site, cast):
     """A policy is named to whose it is."""
     site.apply("""INSERT INTO tiergate.mesh_policies (tenant, name, action, from_tenant, to_service)
                   VALUES ('acme', 'no-beta', 'deny', 'beta', 'orders')""")
+    # With the acknowledgement came what was denied before: operators see it by name.
+    assert site.database.one("SELECT denied FROM tiergate.mesh_agents WHERE node = 'a'") == 1
+    assert site.database.one("SELECT counters->>'DENY_OTHER_TENANT' FROM tiergate.mesh_agents WHERE node = 'a'") == "1"
     assert cast["web"].connect("c", virtual(site), 80) == "EPERM"
     mine = wait_flows(site, 1, "reason=DENY_RULE")[0]
     assert mine["policy"] == "no-beta"
