@@ -210,13 +210,16 @@ def where_to_look(stack):
     say(f"gateway    curl -H 'Host: {SHOP}' http://127.0.0.1:{stack.port}/status")
     say(f"metrics    curl http://127.0.0.1:{stack.admin_port}/metrics")
     say(f"REST       curl --unix-socket {stack.socket} http://tenantd/v1/tenants")
-    say(f"psql       psql '{stack.database}' -c '\\df+ tiergate.*'")
+    say(f"psql       psql '{stack.database}' -c 'SELECT * FROM tiergate.manual'")
     say(f"logs       {stack.dir}/logs")
     say("docs       docs/psql.md, docs/flows/, docs/reference/")
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # of a terminal that is closed, too; and whoever started this may have had them ignored
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stack = Stack()
     try:
         stack.start()
@@ -229,6 +232,8 @@ def main():
     except KeyboardInterrupt:
         pass
     finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         dedicated.retire(stack)
         stack.stop()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The processes of the demo: a private PostgreSQL, tenantd, a gateway. All end with it."""
 
+import fcntl
 import grp
 import http.client
 import json
@@ -62,6 +63,11 @@ class Stack:
         self.processes = {}
         self.cgroup = f"tiergate-demo-{os.getpid()}"
         self.database = None
+        self.alone = open(f"{BUILD}/demo.lock", "w", encoding="ascii")
+        try:
+            fcntl.flock(self.alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"demo: another one runs in {self.dir}; end that first") from None
         self.clear()
 
     def clear(self):
