@@ -118,8 +118,9 @@ def namespaces():
             made.append(node.Netns(f"{NAME}-{suffix}"))
         for address in ADDRESSES:
             made[0].add(address)
-        node.wire(made[0], made[1], "10.78.0.1", "10.78.0.2")
+        node.wire(*made, ("10.78.0.1", "fd78::1"), ("10.78.0.2", "fd78::2"))
         node.ip("route", "add", "10.77.0.0/16", "via", "10.78.0.1", netns=made[1].name)
+        node.ip("-6", "route", "add", "fd77::/64", "via", "fd78::1", netns=made[1].name)
         yield made
     finally:
         for netns in made:

@@ -89,6 +89,32 @@ def test_policy_holds_for_open_and_new_connections(site, cast):
     disallow(site)
 
 
+def test_limits(site, cast):
+    """By psql and by REST, from the registry into the kernel; without them nothing is held."""
+    at = virtual(site)
+    site.apply("SELECT tiergate.mesh_set_limit('acme', 'orders', open_connections => 2)")
+    for name in ("one", "two"):
+        assert cast["shop"].connect(name, at, 80) == (at, 80)
+    assert cast["shop"].connect("three", at, 80) == "EPERM"
+    assert cast["shop"].connect("three", ORDERS, 8080) == "EPERM"
+    cast["shop"].close("one")
+    assert cast["shop"].connect("three", at, 80) == (at, 80)
+    for name in ("two", "three"):
+        cast["shop"].close(name)
+
+    path = "/v1/tenants/acme/mesh/services/orders"
+    limited = site.rest.call("GET", path) | {"limits": {"connections_per_second": 1, "burst": 5}}
+    site.rest.call("PUT", path, limited)
+    site.acked(site.database.revision())
+    outcomes = cast["shop"].try_many(at, 80, 100)
+    assert 5 <= outcomes["ok"] < 20 and outcomes["EPERM"] == 100 - outcomes["ok"]
+    counters = "SELECT (counters->>'DENY_RATE')::integer, (counters->>'DENY_OPEN')::integer FROM tiergate.mesh_agents"
+    site.apply("SELECT tiergate.mesh_set_limit('acme', 'orders')")
+    assert site.database.one(counters) == (outcomes["EPERM"], 2)
+    assert cast["shop"].try_many(at, 80, 100) == {"ok": 100}
+    cast["orders"].accept_all("l")
+
+
 def test_commit_to_verdict(site, cast):
     """Each change by psql's kind of session is met by a socket within the time that anybody notices."""
     took = []

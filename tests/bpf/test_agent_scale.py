@@ -38,7 +38,11 @@ def test_ten_thousand_services(site, filled):
     agent.start(wait=False)
     agent.wait("live at revision", seconds=120)
     first = time.monotonic() - begin
-    site.acked(site.database.revision(), seconds=30)
+    shown = site.acked(site.database.revision(), seconds=30)
+    assert shown["rejected"] == []
+    fill = {row["map"]: row["used"] for (row,) in site.database.execute(
+        "SELECT jsonb_array_elements(mesh->'fill') FROM tiergate.gateways WHERE name = 'node-a'")}
+    assert (fill["tg_services"], fill["tg_endpoints"]) == (SERVICES, ENDPOINTS)
 
     begin = time.monotonic()
     site.apply("UPDATE tiergate.mesh_endpoints SET weight = 7 WHERE service = 's77'")

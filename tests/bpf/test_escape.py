@@ -9,6 +9,7 @@ import pytest
 from support.mesh import AT_CONNECT, AT_EGRESS, AT_INGRESS, AT_SENDMSG, UDP, WHY
 
 ORDERS, SHOP, THIEF = "10.77.0.1", "10.77.0.2", "10.77.0.3"
+ORDERS6, SHOP6, THIEF6 = "fd77::1", "fd77::2", "fd77::3"
 VIRTUAL = "10.96.0.1"
 QUIET = 0.3
 
@@ -17,20 +18,21 @@ QUIET = 0.3
 def cast(stage, namespaces):
     cgroups = {name: stage.cgroup(name) for name in ("orders", "shop", "thief")}
     actors = {name: stage.actor(cgroup) for name, cgroup in cgroups.items()}
-    for name, address in (("orders", ORDERS), ("shop", SHOP), ("thief", THIEF)):
-        actors[name].live_at(address)
+    for name, *addresses in (("orders", ORDERS, ORDERS6), ("shop", SHOP, SHOP6), ("thief", THIEF, THIEF6)):
+        actors[name].live_at(*addresses)
     actors["remote"] = stage.actor(stage.outside, namespaces[1])
     actors["orders"].listen("l", ORDERS, 8080)
     actors["orders"].udp("u", ORDERS, 8053)
+    actors["orders"].udp("u6", ORDERS6, 8053)
     stage.start(rate=100000, burst=100000)
     mesh = stage.mesh
     mesh.tenant(1)
     mesh.tenant(2)
-    mesh.workload(cgroups["orders"], 1, 11, ORDERS)
-    mesh.workload(cgroups["shop"], 1, 12, SHOP)
-    mesh.workload(cgroups["thief"], 2, 21, THIEF)
-    for address, tenant, service in ((ORDERS, 1, 11), (SHOP, 1, 12), (THIEF, 2, 21)):
-        mesh.address(address, tenant, service)
+    for name, tenant, service, *addresses in (("orders", 1, 11, ORDERS, ORDERS6), ("shop", 1, 12, SHOP, SHOP6),
+                                              ("thief", 2, 21, THIEF, THIEF6)):
+        mesh.workload(cgroups[name], tenant, service, *addresses)
+        for address in addresses:
+            mesh.address(address, tenant, service)
     mesh.service(1, 11, VIRTUAL, 80, (ORDERS, 8080))
     mesh.service(1, 11, VIRTUAL, 53, (ORDERS, 8053), proto=UDP)
     stage.attach()
@@ -52,6 +54,16 @@ def datagram(source, sport, target, dport, data=b"evil"):
     return header + udp
 
 
+def datagram6(source, sport, target, dport, options, data=b"evil"):
+    """With so many headers of destination options, each of 8 bytes of padding, before it."""
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    udp = struct.pack("!HHH", sport, dport, 8 + len(data))
+    summed = checksum(ends + struct.pack("!II", 8 + len(data), 17) + udp + b"\0\0" + data)
+    headers = b"".join(bytes([60 if more else 17, 0, 1, 4, 0, 0, 0, 0]) for more in range(options - 1, -1, -1))
+    payload = headers + udp + struct.pack("!H", summed) + data
+    return struct.pack("!IHBB", 6 << 28, len(payload), 60 if options else 17, 64) + ends + payload
+
+
 def test_raw_connect_to_an_endpoint(stage, cast):
     stage.mesh.events()
     assert cast["thief"].connect("c", ORDERS, 8080) == "EPERM"
@@ -63,6 +75,22 @@ def test_mapped_address(stage, cast):
     assert cast["thief"].connect("c", f"::ffff:{ORDERS}", 8080) == "EPERM"
     assert cast["thief"].connect("c", f"::ffff:{VIRTUAL}", 80) == "EPERM"
     assert stage.why(hook=AT_CONNECT) == [WHY["DENY_OTHER_TENANT"]]
+
+
+@pytest.mark.parametrize("how", ["fast_open", "multipath"])
+@pytest.mark.parametrize("address, port", [(ORDERS, 8080), (VIRTUAL, 80), (f"::ffff:{ORDERS}", 8080)])
+def test_other_ways_to_connect(stage, cast, how, address, port):
+    if how == "multipath" and not hasattr(socket, "IPPROTO_MPTCP"):
+        pytest.skip("this Python has no MPTCP")
+    stage.mesh.events()
+    answer = getattr(cast["thief"], how)(address, port, b"x")
+    if answer in ("EPROTONOSUPPORT", "ENOPROTOOPT"):
+        pytest.skip("this kernel has no MPTCP")
+    assert answer == "EPERM"
+    assert stage.why(hook=AT_CONNECT) == [WHY["DENY_OTHER_TENANT"]]
+    # The same way is open to whom it may be open.
+    assert getattr(cast["shop"], how)(address, port, b"x") == 1
+    cast["orders"].accept_all("l")
 
 
 @pytest.mark.parametrize("address, port", [(ORDERS, 8053), (VIRTUAL, 53)])
@@ -82,6 +110,27 @@ def test_spoofed_source_of_a_raw_socket(stage, cast):
     assert record["hook"] == AT_EGRESS and record["reason"] == WHY["DENY_SPOOFED"]
     assert record["src"] == [2, 21] and record["from"][0] == SHOP
     assert not cast["orders"].peek("u")
+
+
+@pytest.mark.parametrize("source, options, reason", [(SHOP6, 0, "DENY_SPOOFED"), (THIEF6, 7, "DENY_MALFORMED")])
+def test_raw_socket_of_ipv6(stage, cast, source, options, reason):
+    """A source that is another's; or headers that no verdict can see through."""
+    stage.mesh.events()
+    assert cast["thief"].raw_send(datagram6(source, 5000, ORDERS6, 8053, options), ORDERS6) == "EPERM"
+    (record,) = stage.mesh.events(type=5)
+    assert record["hook"] == AT_EGRESS and record["reason"] == WHY[reason] and record["src"] == [2, 21]
+    assert not cast["orders"].peek("u6")
+
+
+@pytest.mark.parametrize("options", [0, 3])
+def test_own_source_of_a_raw_socket_of_ipv6(stage, cast, options):
+    stage.mesh.events()
+    cast["thief"].raw_send(datagram6(THIEF6, 5000, ORDERS6, 8053, options), ORDERS6)
+    assert stage.why(hook=AT_INGRESS) == [WHY["DENY_OTHER_TENANT"]]
+    assert not cast["orders"].peek("u6")
+    # From whom it may come, it comes: what was refused was not refused for its form.
+    cast["shop"].raw_send(datagram6(SHOP6, 5000, ORDERS6, 8053, options), ORDERS6)
+    assert cast["orders"].recv("u6") == b"evil"
 
 
 def test_own_source_of_a_raw_socket(stage, cast):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from support.node import until
+from support.node import ip, until
 
 ORDERS, SHOP, STRANGER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 
@@ -130,6 +130,33 @@ def test_a_call(site, cast):
     assert shown[f'tiergate_mesh_connections_total{{{labels},verdict="allowed"}}'] == 1
     assert shown[f'tiergate_mesh_bytes_total{{{labels},direction="received"}}'] == closed["bytes_received"]
     assert shown[f"tiergate_mesh_rtt_seconds_count{{{labels}}}"] == 1
+
+
+def test_what_was_sent_again(site, cast):
+    """The other end has no address for a while: segments of the call are lost, and counted."""
+    far = "10.78.9.1"
+    site.other.add(far)
+    ip("route", "add", far, "via", "10.78.0.2", netns=site.netns.name)
+    remote = site.actor(site.base.child("remote"), site.other)
+    remote.listen("l", far, 9100)
+    assert cast["shop"].connect("r", far, 9100) == (far, 9100)
+    remote.accept("a", "l")
+    ip("addr", "del", f"{far}/32", "dev", "lo", netns=site.other.name)
+    cast["shop"].send("r", b"again")
+    assert remote.recv("a", timeout=0.3) == "TIMEOUT"
+    site.other.add(far)
+    assert remote.recv("a") == b"again"
+    cast["shop"].close("r")
+    remote.close("a")
+    (closed,) = wait_flows(site, 1, "port=9100&type=close")
+    assert closed["retransmits"] >= 1 and closed["duration_us"] >= 300_000
+    assert closed["destination"] == {"address": far, "port": 9100} and closed["reason"] == "OUTSIDE"
+    shown = metrics(site)
+    assert shown[f"tiergate_mesh_retransmits_total{{{pair('acme/shop', 'outside')}}}"] == closed["retransmits"]
+    edges = site.rest.call("GET", "/v1/tenants/acme/servicemap")["edges"]
+    assert [e["retransmits"] for e in edges if e["destination"] == {}] == [closed["retransmits"]]
+    ip("route", "del", far, netns=site.netns.name)
+    ip("addr", "del", f"{far}/32", "dev", "lo", netns=site.other.name)
 
 
 def test_a_denied_call(site, cast):

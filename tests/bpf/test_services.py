@@ -103,8 +103,10 @@ def test_open_connections_are_limited(stage, cast):
 
 def test_rate_is_limited(stage, cast):
     stage.mesh.service(1, 11, VIRTUAL, 80, (ORDERS, 8000), rate=5, burst=20)
+    stage.mesh.events()
     outcomes = cast["shop"].try_many(VIRTUAL, 80, 200)
     assert 20 <= outcomes["ok"] < 60 and outcomes["EPERM"] == 200 - outcomes["ok"]
+    assert stage.why(hook=AT_CONNECT, dst=[1, 11]) == [WHY["DENY_RATE"]]
     stage.mesh.service(1, 11, VIRTUAL, 80, (ORDERS, 8000))
     assert cast["shop"].try_many(VIRTUAL, 80, 50) == {"ok": 50}
 

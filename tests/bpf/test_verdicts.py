@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every cell of the verdict table: who calls, what the tenants say, what comes of it."""
 
+import re
+
 import pytest
 
-from support.mesh import (AT_CONNECT, DEFAULTS, FROM_HOST, FROM_OTHER, FROM_OUTSIDE, FROM_SAME, HOST,
+from support.mesh import (AT_CONNECT, AT_SENDMSG, DEFAULTS, FROM_HOST, FROM_OTHER, FROM_OUTSIDE, FROM_SAME, HOST,
                           TO_OTHER, TO_OUTSIDE, TO_SAME, UDP, WHY, policy)
 
 ORDERS, SHOP, GATEWAY, STRANGER = 11, 12, 13, 21
@@ -12,7 +14,10 @@ V4 = {name: f"10.77.0.{i}" for i, name in enumerate(PLACES, 1)}
 V6 = {name: f"fd77::{i:x}" for i, name in enumerate(PLACES, 1)}
 VIRTUAL = {"v4": "10.96.0.1", "v6": "fd96::1", "mapped": "::ffff:10.96.0.1"}
 EMPTY = "10.96.0.2"
-NODE = "10.78.0.2"
+NODE = {"v4": "10.78.0.2", "v6": "fd78::2", "mapped": "::ffff:10.78.0.2"}
+# Nets of policies, and what is the same in IPv6.
+NETS = {"10.0.0.0/8": "fd00::/8", "10.78.0.0/24": "fd78::/64", "10.78.0.0/30": "fd78::/126", "10.78.0.2/32": "fd78::2/128",
+        "10.79.0.0/24": "fd79::/64"}
 DROPPED = 0.4            # s, in which an answer would have come
 
 
@@ -28,7 +33,8 @@ def cast(stage, namespaces):
     actors["orders"].udp("udp", V4["orders"], 8053)
     actors["orders"].udp("udp6", V6["orders"], 8053)
     actors["stranger"].listen("v4", V4["stranger"], 8080)
-    actors["outside"].listen("out", NODE, 9000)
+    actors["outside"].listen("v4", NODE["v4"], 9000)
+    actors["outside"].listen("v6", NODE["v6"], 9000)
     stage.start(rate=100000, burst=100000)
     mesh = stage.mesh
     mesh.tenant(1)
@@ -53,6 +59,13 @@ def allow(peer="any", **kwargs):
 
 def deny(peer="any", **kwargs):
     return policy("deny", peer, **kwargs)
+
+
+def of_family(policies, family):
+    """Policies are written with nets of IPv4."""
+    if family != "v6":
+        return policies
+    return [re.sub(r"net=([^|]+)", lambda found: f"net={NETS[found[1]]}", words) for words in policies]
 
 
 # Caller, policies of tenant 1, its defaults, reason.
@@ -124,37 +137,38 @@ ARRIVALS = [
 ]
 
 
+@pytest.mark.parametrize("family, orders", [("v4", V4["orders"]), ("v6", V6["orders"])])
 @pytest.mark.parametrize("flags, policies, defaults, reason", [a[1:] for a in ARRIVALS], ids=[a[0] for a in ARRIVALS])
-def test_arrival(stage, cast, flags, policies, defaults, reason):
-    stage.mesh.address(NODE, 0, 0, flags)
-    stage.mesh.tenant(1, *policies, defaults=defaults)
+def test_arrival(stage, cast, family, orders, flags, policies, defaults, reason):
+    stage.mesh.address(NODE[family], 0, 0, flags)
+    stage.mesh.tenant(1, *of_family(policies, family), defaults=defaults)
     stage.mesh.events()
-    answer = cast["outside"].connect("c", V4["orders"], 8080, timeout=DROPPED if reason else 3)
+    answer = cast["outside"].connect("c", orders, 8080, bind=(NODE[family], 0), timeout=DROPPED if reason else 3)
     if reason:
         assert answer == "TIMEOUT"
         assert stage.why(hook=3) == [WHY[reason]]
     else:
-        assert answer == (V4["orders"], 8080)
-        cast["orders"].accept("a", "v4")
+        assert answer == (orders, 8080)
+        cast["orders"].accept("a", family)
         cast["outside"].close("c")
         cast["orders"].close("a")
-    stage.mesh.say("delete-address", NODE)
+    stage.mesh.say("delete-address", NODE[family])
 
 
 def test_identity_by_address(stage, cast):
     """From a node whose connects nobody checked, the source address tells."""
     stage.mesh.tenant(1)
-    stage.mesh.address(NODE, 2, STRANGER)
+    stage.mesh.address(NODE["v4"], 2, STRANGER)
     assert cast["outside"].connect("c", V4["orders"], 8080, timeout=DROPPED) == "TIMEOUT"
     assert stage.why(hook=3) == [WHY["DENY_OTHER_TENANT"]]
-    stage.mesh.address(NODE, 1, SHOP)
+    stage.mesh.address(NODE["v4"], 1, SHOP)
     assert cast["outside"].connect("c", V4["orders"], 8080) == (V4["orders"], 8080)
     cast["orders"].accept("a", "v4")
     (accepted,) = stage.mesh.events(type=2)
-    assert accepted["src"] == [1, SHOP] and accepted["from"][0] == NODE
+    assert accepted["src"] == [1, SHOP] and accepted["from"][0] == NODE["v4"]
     cast["outside"].close("c")
     cast["orders"].close("a")
-    stage.mesh.say("delete-address", NODE)
+    stage.mesh.say("delete-address", NODE["v4"])
     stage.mesh.address("10.78.0.0/24", 1, SHOP)
     assert cast["outside"].connect("c", V4["orders"], 8080) == (V4["orders"], 8080)
     cast["orders"].accept("a", "v4")
@@ -173,16 +187,17 @@ LEAVING = [
 ]
 
 
+@pytest.mark.parametrize("family", NODE)
 @pytest.mark.parametrize("policies, defaults, reason", [c[1:] for c in LEAVING], ids=[c[0] for c in LEAVING])
-def test_leaving(stage, cast, policies, defaults, reason):
-    stage.mesh.tenant(1, *policies, defaults=defaults)
+def test_leaving(stage, cast, family, policies, defaults, reason):
+    stage.mesh.tenant(1, *of_family(policies, family), defaults=defaults)
     stage.mesh.events()
-    answer = cast["shop"].connect("c", NODE, 9000)
-    assert answer == ("EPERM" if reason else (NODE, 9000))
+    answer = cast["shop"].connect("c", NODE[family], 9000)
+    assert answer == ("EPERM" if reason else (NODE[family], 9000))
     if reason:
         assert stage.why(hook=AT_CONNECT) == [WHY[reason]]
     else:
-        cast["outside"].accept("a", "out")
+        cast["outside"].accept("a", "v6" if family == "v6" else "v4")
         cast["shop"].close("c")
         cast["outside"].close("a")
 
@@ -206,6 +221,10 @@ def test_service_without_endpoints(stage, cast):
     stage.mesh.events()
     assert cast["shop"].connect("c", EMPTY, 80) == "EPERM"
     assert stage.why(src=[1, SHOP]) == [WHY["DENY_NO_ENDPOINT"]]
+    stage.mesh.service(1, ORDERS, EMPTY, 53, proto=UDP)
+    cast["shop"].udp("u", V4["shop"])
+    assert cast["shop"].sendto("u", b"x", EMPTY, 53) == "EPERM"
+    assert stage.why(src=[1, SHOP], hook=AT_SENDMSG) == [WHY["DENY_NO_ENDPOINT"]]
 
 
 def test_tenant_that_is_not_known_here(stage, cast):
@@ -273,8 +292,8 @@ def test_unknown_cgroup(stage, cast, namespaces, unknown, answer):
     assert got == ("EPERM" if answer == "EPERM" else (VIRTUAL["v4"], 80))
     if answer == "EPERM":
         assert stage.why(hook=AT_CONNECT) == [WHY["DENY_UNKNOWN_CGROUP" if unknown == 2 else "DENY_FROM_OUTSIDE"]]
-    assert who.connect("d", NODE, 9000) == (NODE, 9000)
-    cast["outside"].accept("a", "out")
+    assert who.connect("d", NODE["v4"], 9000) == (NODE["v4"], 9000)
+    cast["outside"].accept("a", "v4")
     cast["outside"].close("a")
     stage.mesh.say("close")
     stage.mesh.open(rate=100000, burst=100000)

@@ -194,9 +194,23 @@ class Sockets:
         with open(f"{cgroup}/cgroup.procs", "w", encoding="ascii") as f:
             f.write(str(os.getpid()))
 
+    def fast_open(self, address, port, data):
+        """A connect that no connect() is: TCP Fast Open."""
+        with socket.socket(family(address), socket.SOCK_STREAM) as s:
+            s.bind((self.source(address), 0))
+            return s.sendto(data, socket.MSG_FASTOPEN, (address, port))
+
+    def multipath(self, address, port, data):
+        """A connect of MPTCP, which makes a connection of TCP below."""
+        with socket.socket(family(address), socket.SOCK_STREAM, socket.IPPROTO_MPTCP) as s:
+            s.settimeout(TIMEOUT)
+            s.bind((self.source(address), 0))
+            s.connect((address, port))
+            return s.send(data)
+
     def raw_send(self, packet, address):
-        """A whole IPv4 packet, header and all."""
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+        """A whole packet, header and all."""
+        with socket.socket(family(address), socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
             return s.sendto(packet, (address, 0))
 
     def peek(self, name):

@@ -132,11 +132,13 @@ class Netns:
         ip("netns", "del", self.name, check=False)
 
 
-def wire(one, other, address_one, address_other):
+def wire(one, other, addresses_one, addresses_other):
     """A cable between two namespaces; each end is reached by a route to the other's addresses."""
     ip("link", "add", "wire0", "netns", one.name, "type", "veth", "peer", "name", "wire0",
        "netns", other.name)
-    for here, there, mine, theirs in ((one, other, address_one, address_other),
-                                      (other, one, address_other, address_one)):
-        ip("addr", "add", mine, "peer", theirs, "dev", "wire0", netns=here.name)
-        ip("link", "set", "wire0", "up", netns=here.name)
+    for netns in (one, other):
+        ip("link", "set", "wire0", "up", netns=netns.name)
+    for netns, mine, theirs in ((one, addresses_one, addresses_other), (other, addresses_other, addresses_one)):
+        for address, peer in zip(mine, theirs):
+            extra = ["nodad"] if ":" in address else []
+            ip("addr", "add", address, "peer", peer, "dev", "wire0", *extra, netns=netns.name)
