@@ -127,6 +127,29 @@ def test_revisions_become_visible_in_order(connect):
         assert {r for r in everything if r <= max(snapshot)} == snapshot
 
 
+def test_a_drawn_revision_keeps_later_ones_back(connect):
+    """Whoever has drawn a revision and not committed is waited for: a later one would be seen first."""
+    setup, a, b = connect(), connect(autocommit=False), connect()
+    for name in ("drawn-a", "drawn-b"):
+        onboard(setup, name)
+    before = revision(setup)
+    a.execute("UPDATE tiergate.tenants SET display_name = 'a' WHERE name = 'drawn-a'")
+    a.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert one(a, "SELECT max(revision) FROM tiergate.changes WHERE name = 'drawn-a'") == before + 1
+
+    thread = threading.Thread(target=lambda: b.execute(
+        "UPDATE tiergate.tenants SET display_name = 'b' WHERE name = 'drawn-b'"))
+    thread.start()
+    try:
+        until(lambda: waits_for_lock(setup, b.info.backend_pid), "the second waits for the revision lock")
+        assert revision(setup) == before
+    finally:
+        a.commit()
+        thread.join()
+    assert setup.execute("SELECT revision, name FROM tiergate.changes WHERE revision > %s ORDER BY 1", (before,)).fetchall() \
+        == [(before + 1, "drawn-a"), (before + 2, "drawn-b")]
+
+
 def test_idle_in_transaction_delays_nobody(connect):
     """A psql that was left open after an UPDATE holds neither a lock that others
     need nor a revision."""
