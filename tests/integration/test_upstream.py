@@ -4,6 +4,7 @@
 import collections
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from support.platform import route, upstream
 from support.poll import holds, until
 from support.websocket import WebSocket
 
-GATEWAY = {"workers": 1}
+GATEWAY = {"workers": 1, "http": "client_max_body_size 32m;"}
 
 
 def timeouts(**more):
@@ -78,7 +79,6 @@ def test_the_log_says_from_where_the_endpoint_was_called(onboard):
 
 
 def test_endpoint_over_ipv6(platform, onboard):
-    import socket
     try:
         probe = socket.socket(socket.AF_INET6)
         probe.bind(("::1", 0))
@@ -126,6 +126,54 @@ def test_read_timeout_of_the_route(onboard):
     assert tenant.get("/fast", {"X-Do": "delay=2"}).status == 504
     assert time.monotonic() - began >= 0.25
     assert tenant.get("/slow", {"X-Do": "delay=0.6"}).status == 200
+
+
+@pytest.fixture
+def deaf():
+    """Address of a port whose queue of connections is full: a further one is never made."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        clients = [socket.socket() for _ in range(3)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        yield port
+        for client in clients:
+            client.close()
+
+
+def test_connect_timeout_of_the_route(platform, onboard, deaf):
+    """It ends the attempt; nothing was sent, so another endpoint may have the request, whatever its method."""
+    good = platform.backend.endpoint()
+    endpoints = [{"address": "127.0.0.1", "port": deaf}]
+    health = {"max_fails": 0}
+    tenant = onboard(
+        upstreams=[{"name": "deaf", "endpoints": endpoints, "health": health},
+                   {"name": "both", "endpoints": [*endpoints, {"address": "127.0.0.1", "port": good.port}],
+                    "health": health}],
+        routes=[route("deaf", path="/deaf", upstream="deaf", retries=0, timeouts=timeouts(connect_ms=300)),
+                route("both", path="/both", upstream="both", retries=1, timeouts=timeouts(connect_ms=300))])
+    began = time.monotonic()
+    assert tenant.get("/deaf").status == 504
+    assert 0.25 <= time.monotonic() - began < 4         # neither read_ms nor send_ms
+    assert [tenant.post("/both", b"once").status for _ in range(12)] == [200] * 12
+    assert good.requests == 12
+
+
+def test_send_timeout_of_the_route(onboard):
+    """For a backend that takes the connection and then nothing more."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        tenant = onboard(upstreams=[{"name": "main", "health": {"max_fails": 0}, "endpoints": [
+            {"address": "127.0.0.1", "port": listener.getsockname()[1]}]}],
+            routes=[route(retries=0, timeouts=timeouts(send_ms=300, read_ms=60000))])
+        began = time.monotonic()
+        assert tenant.post("/", b"x" * 16_000_000).status == 504
+        assert 0.25 <= time.monotonic() - began < 30    # not read_ms
 
 
 def test_timeout_changes_without_reload(platform, onboard):
