@@ -239,7 +239,8 @@ ngx_http_tenant_metrics_tenants(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (n == NGX_ERROR || n > NGX_HTTP_TENANT_SERIES_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "takes a number from 0 to %d",
+                           "\"tenant_metrics_tenants\" directive takes a number "
+                           "from 0 to %d",
                            NGX_HTTP_TENANT_SERIES_MAX);
         return NGX_CONF_ERROR;
     }
