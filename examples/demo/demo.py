@@ -4,6 +4,7 @@
 On a terminal the stack stays up until interrupted; otherwise the demo ends by itself.
 """
 
+import contextlib
 import json
 import signal
 import socket
@@ -163,7 +164,8 @@ def usage(stack):
                          " FROM tiergate.quota_status ORDER BY tenant;"))
 
 
-def main_job(stack):
+def main_job(stack, lives):
+    """What lives then goes on with the stack."""
     port = backend.start()
     issuers = {name: Issuer(f"{stack.dir}/{name}.pem", f"https://id.{name}.example") for name in ("shop", "bank", "corp", "lab")}
 
@@ -199,18 +201,22 @@ def main_job(stack):
     gateways = own_gateways(stack, port, issuers, shop_key)
 
     title("The mesh of corp: who may call whom, where calls go, what flowed")
-    mesh.show(stack, say, gateways[0], dedicated.CORP)
+    call = mesh.show(lives, stack, say, gateways[0], dedicated.CORP)
 
     title("Usage, from psql")
     usage(stack)
+    where_to_look(stack, call)
 
 
-def where_to_look(stack):
+def where_to_look(stack, call):
     title("Where to look next")
     say(f"gateway    curl -H 'Host: {SHOP}' http://127.0.0.1:{stack.port}/status")
     say(f"metrics    curl http://127.0.0.1:{stack.admin_port}/metrics")
     say(f"REST       curl --unix-socket {stack.socket} http://tenantd/v1/tenants")
     say(f"psql       psql '{stack.database}' -c 'SELECT * FROM tiergate.manual'")
+    if call:
+        say(f"mesh       {call}")
+        say(f"flows      curl -N --unix-socket {stack.socket} 'http://tenantd/v1/tenants/corp/flows?follow=1&limit=5'")
     say(f"logs       {stack.dir}/logs")
     say("docs       docs/psql.md, docs/flows/, docs/reference/")
 
@@ -220,11 +226,10 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stack = Stack()
+    stack, lives = Stack(), contextlib.ExitStack()
     try:
         stack.start()
-        main_job(stack)
-        where_to_look(stack)
+        main_job(stack, lives)
         if sys.stdin.isatty() and sys.stdout.isatty():
             say()
             say("The stack stays up; interrupt (Ctrl-C) to end it.")
@@ -234,6 +239,7 @@ def main():
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+        lives.close()
         dedicated.retire(stack)
         stack.stop()
 

@@ -171,9 +171,12 @@ def flows(mesh):
             f"{flow['reason']} {flow.get('policy', '')}" if flow["verdict"] == "denied" else
             f"{flow['bytes_received']} bytes in {flow['duration_us'] / 1000:.1f} ms"))
     mesh.say(f"GET /v1/tenants/{mesh.tenant}/servicemap")
-    for edge in mesh.rest("GET", f"/v1/tenants/{mesh.tenant}/servicemap")["edges"]:
+    shown = mesh.rest("GET", f"/v1/tenants/{mesh.tenant}/servicemap")
+    for edge in shown["edges"]:
         mesh.say(f"  {side(edge['source'])} -> {side(edge['destination'])}: {edge['connections']} connections, "
                  f"{edge['denied']} denied")
+    if shown["lost"]:
+        mesh.say(f"  {shown['lost']} records more were over the tenant's rate, which [agent] event_rate says, and are counted only")
 
 
 def side(end):
@@ -196,12 +199,15 @@ def running(stack, say, tenant):
         mesh.stop()
 
 
-def show(stack, say, gateway, host):
-    with running(stack, say, gateway.tenant) as mesh:
-        if mesh is None:
-            return
-        address = services(mesh)
-        through_gateway(mesh, gateway, host, address)
-        denied_then_opened(mesh, address)
-        split(mesh, address)
-        flows(mesh)
+def show(lives, stack, say, gateway, host):
+    """The mesh goes on as long as lives; what to do with it then, or None where there is none."""
+    mesh = lives.enter_context(running(stack, say, gateway.tenant))
+    if mesh is None:
+        return None
+    address = services(mesh)
+    through_gateway(mesh, gateway, host, address)
+    denied_then_opened(mesh, address)
+    split(mesh, address)
+    flows(mesh)
+    return (f"{BUILD}/bin/tenantd exec --config {mesh.config} --tenant {mesh.tenant} --service web -- "
+            f"curl -s http://{address}/")

@@ -38,9 +38,23 @@ SHOWN = [
     r"the open WebSocket was closed \d+ ms after the commit",
     r"403  bank, suspended .*tenant-suspended: unpaid",
     r"200  shop, unharmed",
+    r"The mesh of corp",
     r"Usage, from psql",
     r" shop +\| orders +\| +\d+ \|",
     r"Where to look next",
+]
+
+# The same, where the mesh can be.
+MESH = [
+    r"200  client, gateway of corp, .* \(orders v\d\): allowed",
+    r"EPERM  web, .*: connect\(\) refused by the kernel after [\d.]+ ms",
+    r"psql> SELECT tiergate.mesh_allow\('corp', 'web-orders'",
+    r"from commit to the first call that is allowed: [\d.]+ ms",
+    r"1000 calls of web by weights 90 and 10: \d+ to v1, \d+ to v2",
+    r"  denied  web -> orders .*DENY_RULE orders-closed",
+    r"  close   web .* -> orders .* bytes in ",
+    r"  web -> orders: \d+ connections, \d+ denied",
+    r"Usage, from psql",
 ]
 
 
@@ -113,12 +127,21 @@ def demo():
         each.close()
 
 
-def check(text):
+def in_order(patterns, text):
     at = 0
-    for pattern in SHOWN:
+    for pattern in patterns:
         match = re.compile(pattern).search(text, at)
         assert match, (pattern, text[at:])
         at = match.end()
+
+
+def check(text):
+    """Whether it shows a mesh; where it does not, it says why."""
+    in_order(SHOWN, text)
+    if re.search(r"^skipped: \S", text, re.M):
+        return False
+    in_order(MESH, text)
+    return True
 
 
 def test_ends_by_itself_without_a_terminal(demo):
@@ -135,7 +158,7 @@ def test_stays_on_a_terminal(demo, how):
     run = demo(terminal=True)
     until(lambda: "interrupt (Ctrl-C) to end it" in run.text or run.process.poll() is not None,
           lambda: run.text, 90)
-    check(run.text)
+    meshed = check(run.text)
 
     port = int(re.search(r"http://127.0.0.1:(\d+)/status", run.text).group(1))
     assert wire.request(("127.0.0.1", port), "GET", "/status", {"Host": "shop.example.com"}).status == 200
@@ -143,6 +166,12 @@ def test_stays_on_a_terminal(demo, how):
     shown = subprocess.run(["sh", "-c", psql], env={**process.environment(), "PAGER": "cat"}, check=True,
                            capture_output=True, text=True).stdout
     assert "set_quota" in shown
+
+    # a workload is one as long as the stack is there
+    if meshed:
+        call = re.search(r"^mesh +(\S.*)$", run.text, re.M).group(1)
+        said = subprocess.run(["sh", "-c", call], check=True, capture_output=True, text=True, timeout=30).stdout
+        assert re.search(r'"version": ?"v[12]"', said), said
 
     # a second one does not take its folder away
     second = subprocess.run([process.ROOT / "examples" / "demo" / "run"], stdin=subprocess.DEVNULL,
