@@ -25,6 +25,7 @@ typedef struct {
 struct tg_hints_s {
     uint32_t        mask;
     uint32_t        hash;       /* of the host that was fetched for last */
+    int             fetched;    /* it was, and nothing was learnt since */
     tg_hint_set_t  *set;
 };
 
@@ -100,6 +101,7 @@ tg_hints_fetch(tg_hints_t *hints, const tg_zone_t *zone, const char *host,
     const tg_hint_t  *hint;
 
     hints->hash = (uint32_t) tg_host_hash(zone, host, len);
+    hints->fetched = 1;
     __builtin_prefetch(tg_host_chain(zone, hints->hash));
 
     hint = tg_hint_find(hints, &hints->set[hints->hash & hints->mask]);
@@ -178,6 +180,11 @@ tg_hints_learn(tg_hints_t *hints, tg_zone_t *zone, int slot,
     tg_hint_t      *hint;
     tg_hint_set_t  *set;
 
+    if (!hints->fetched) {
+        return;
+    }
+
+    hints->fetched = 0;
     set = &hints->set[hints->hash & hints->mask];
     hint = tg_hint_find(hints, set);
 

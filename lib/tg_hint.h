@@ -30,8 +30,8 @@ void tg_hints_destroy(tg_hints_t *hints);
 int tg_hints_fetch(tg_hints_t *hints, const tg_zone_t *zone, const char *host,
     size_t len);
 
-/* Learns from a request of the host that was fetched for last: its block, which is
- * pinned, and its route.  Enters a section of the slot: not inside another. */
+/* Learns from a request of the host that was fetched for last, once: its block,
+ * which is pinned, and its route.  Enters a section of the slot: not inside another. */
 void tg_hints_learn(tg_hints_t *hints, tg_zone_t *zone, int slot,
     const tg_block_t *block, const tg_route_t *route);
 

@@ -76,10 +76,17 @@ test_learns(void **state)
     assert_int_equal(fetch(w, "other.example"), -1);
     assert_int_equal(fetch(w, ""), -1);
 
+    /* a request that found its tenant otherwise, by a header say */
+    assert_int_equal(fetch(w, "other.example"), -1);
+    learn(w);
+    publish_host(w->f, "", "acme.example");
+    learn(w);
+    assert_int_equal(fetch(w, "other.example"), 1);
+
     /* by another name that is no host of the table: no node */
     assert_int_equal(fetch(w, "by.wildcard"), -1);
     learn(w);
-    assert_int_equal(fetch(w, "by.wildcard"), 1);
+    assert_int_equal(fetch(w, "by.wildcard"), 0);
     assert_int_equal(fetch(w, "acme.example"), 3);
 }
 
