@@ -19,6 +19,13 @@ GATEWAY = {
         location /key/   {{ tenant host; tenant_auth on; tenant_api_key_header X-Pass_Key; {PROXY} }}
         location /bare/  {{ tenant host; tenant_auth on; tenant_quota on; tenant_quota_headers off; {PROXY} }}
         location /open/  {{ tenant host; tenant_auth off; {PROXY} }}
+        location /vars/  {{
+            tenant host; tenant_auth on; {PROXY}
+            add_header X-Tenant-Vars "$tenant_id|$tenant_name|$tenant_revision|$tenant_route|$tenant_refusal" always;
+            add_header X-Auth-Vars "$tenant_consumer|$tenant_consumer_id|$tenant_auth_method|$tenant_scopes" always;
+            add_header X-Claims "$tenant_claim_role|$tenant_claim_level|$tenant_claim_userid|$tenant_claim_none" always;
+            add_header X-Balancer "$tenant_upstream|$tenant_upstream_host|$tenant_endpoint|$tenant_connection" always;
+        }}
 """,
 }
 
@@ -84,6 +91,28 @@ def test_auth_failures_off(platform, onboard):
     tenant = onboard(routes=[route(auth="required")], gateway=gateway)
     assert {tenant.get(key=f"tgk_wrong{i}").problem for i in range(120)} == {"invalid-credential"}
     platform.retire(gateway)
+
+
+def test_variables(platform, onboard):
+    issuer = Issuer()
+    tenant = onboard(routes=[route("r", auth="optional", websocket=True)], issuers=[{"name": "main", **issuer.body()}],
+                     consumers=[{"name": "alice"}], keys=[{"consumer": "mobile", "scopes": ["a", "b"]}])
+    ids = dict(platform.database.execute("SELECT name, id FROM tiergate.consumers WHERE tenant = %s", [tenant.name]))
+    number, revision = platform.database.execute(
+        "SELECT id, tiergate.revision_of('tenant', id) FROM tiergate.tenants WHERE name = %s", [tenant.name])[0]
+
+    def shown(**more):
+        headers = tenant.get("/vars/", **more).headers
+        return [headers[name] for name in ("x-tenant-vars", "x-auth-vars", "x-claims", "x-balancer")]
+    own = f"{number}|{tenant.name}|{revision}|r|-"
+    balancer = f"main|{tenant.host}|{platform.backend.main.address}|"
+    assert shown() == [own, "||anonymous|", "|||", balancer]
+    assert shown(key=tenant.key) == [own, f"mobile|{ids.get('mobile', '')}|api_key|a b", "|||", balancer]
+    token = issuer.token("alice", scope="x y", role=["admin", "dev"], level=7, userId="u-1")
+    assert shown(token=token) == [own, f"alice|{ids['alice']}|jwt|x y", '["admin","dev"]|7|u-1|', balancer]
+    refused = shown(key="tgk_wrong")
+    assert refused[0] == f"{number}|{tenant.name}|{revision}|r|invalid-credential"
+    assert refused[1:] == ["|||", "|||", f"|{tenant.host}||"]
 
 
 # --- where tenantd is ---
