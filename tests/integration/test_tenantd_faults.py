@@ -2,6 +2,7 @@
 """tenantd when PostgreSQL goes away, when it is itself told to end, and when its
 configuration changes."""
 
+import base64
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from support import process, wire
 from support.poll import until
 from support.postgres import Server
 from support.tenantd import migrate
+from support.tokens import Key
 from tenantd_fixture import Stream, make_daemon
 
 
@@ -322,6 +324,29 @@ def test_gateway_users_of_the_socket(request, database):
     assert daemon.rest.request("POST", "/v1/gateways/any/ack", {
         "boot": "b", "revision": 0, "state": "live"}).status == 204
     daemon.close()
+
+
+def test_no_key_to_seal_secrets_with(database, tmp_path):
+    """A shared secret is refused, and is not kept in the clear instead; public keys are taken."""
+    (tmp_path / "ini").write_text(f"[listen]\nsocket = {tmp_path}/s\n[database]\nconninfo = {database.conninfo()}\n")
+    log = process.Log(tmp_path / "log")
+    tenantd = process.start([process.TENANTD, "serve", "--config", tmp_path / "ini"], log.path)
+
+    def post(algorithm, jwk):
+        return wire.request(f"{tmp_path}/s", "POST", "/v1/tenants", {"Host": "x", "Content-Type": "application/json"},
+                            json.dumps({"name": "sealed", "issuers": [{
+                                "name": "i", "issuer": "x", "algorithms": [algorithm], "jwks": {"keys": [jwk]}}]}).encode())
+    try:
+        until(lambda: wire.request(f"{tmp_path}/s", "GET", "/v1/readyz", {"Host": "x"}).status == 200
+              if os.path.exists(tmp_path / "s") else False, lambda: log.text)
+        jwk = {"kty": "oct", "kid": "s", "k": base64.urlsafe_b64encode(b"sesame" * 8).rstrip(b"=").decode()}
+        answer = post("HS256", jwk)
+        assert (answer.status, answer.problem) == (422, "sealing-unavailable")
+        assert answer.json()["errors"][0]["pointer"].startswith("/issuers/0/jwks/keys/0")
+        assert jwk["k"] not in answer.text + log.text
+        assert post("ES256", Key("ES256").jwk()).status == 201
+    finally:
+        process.stop(tenantd)
 
 
 def test_socket_permissions(request, database):

@@ -157,7 +157,8 @@ def test_expect(daemon):
         assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
         connection.send(body)
         assert connection.response().status == 201
-    refused(raw(daemon, post(b"{}", b"Content-Length: 2", b"Expect: the-spanish-inquisition")), 417)
+    odd = post(b"{}", b"Content-Length: 2", b"Expect: the-spanish-inquisition")
+    assert refused(raw(daemon, odd), 417).problem == "expectation-failed"
 
 
 def test_an_import_may_be_larger_and_only_one_at_a_time(daemon):
