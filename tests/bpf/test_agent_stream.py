@@ -237,6 +237,9 @@ def checked(stage, healthy, seconds=10):
     return until(told, lambda: f"{healthy}: {[p for p in stage.fake.posts if p[0].endswith('/mesh')][-3:]}", seconds)
 
 
+UNFINISHED = b"HTTP/1.1 2"
+
+
 class Web(threading.Thread):
     """An HTTP server in the agent's network that answers as it is told."""
 
@@ -259,6 +262,8 @@ class Web(threading.Thread):
                     try:
                         self.seen.append(connection.recv(4096))
                         connection.sendall(self.answer or b"")
+                        if self.answer == UNFINISHED:
+                            connection.recv(1)          # until the other end has enough
                     except OSError:
                         pass
 
@@ -296,7 +301,7 @@ def test_health_by_http(stage):
     checked(stage, {5: True})
     assert web.seen[0].startswith(b"GET /healthz?deep=1 HTTP/1.1\r\nHost: 10.77.0.1\r\n")
     for answer, why in ((b"HTTP/1.1 500 No\r\n\r\n", "status 500"), (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"), (b"", "closed"),
-                        (b"HTTP/1.1 404 Not Found\r\n\r\n", "status 404")):
+                        (b"HTTP/1.1 404 Not Found\r\n\r\n", "status 404"), (UNFINISHED, "no answer in time")):
         web.answer = answer
         assert why in checked(stage, {5: False})[5]["reason"]
         web.answer = b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"
