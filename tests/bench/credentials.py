@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Cost of a request: plain nginx, HAProxy, and the gateway with each credential, cached, new and refused."""
 
+import subprocess
+
 import bed as beds
 import measure
 import peers
@@ -69,20 +71,33 @@ def floor_of(name):
     return f"{PLAIN}, {alg}" if alg else PLAIN
 
 
+def raw_us(alg):
+    """CPU time of a verification by OpenSSL alone, on the gateway's core."""
+    return int(subprocess.run(["taskset", "-c", str(measure.GATEWAY_CORE), measure.compiled("verify"), alg], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout) / 1000
+
+
 def run(options):
     bed = beds.Bed("requests")
     try:
         bed.backend()
+        raw = {alg: [raw_us(alg)] for alg in beds.ALGORITHMS}
         results = measure.slices(targets(bed), options.turns)
+        for alg, found in raw.items():
+            found.append(raw_us(alg))
     finally:
         bed.end()
     rows = []
     for name, found in results.items():
         floor = floor_of(name)
         cpu = measure.median(found, "cpu_us")
+        alg = next((alg for alg in beds.ALGORITHMS if f"{alg} new" in name), None)
+        over = cpu - measure.median(results[floor], "cpu_us")
         rows.append((name, f"{cpu:.1f}", f"{measure.ratio(results[floor], found, 'cpu_us'):.2f}",
-                     f"{cpu - measure.median(results[floor], 'cpu_us'):+.1f}", f"{measure.median(found, 'rate'):.0f}",
+                     f"{over:+.1f}", f"{over - min(raw[alg]):+.1f}" if alg else "", f"{measure.median(found, 'rate'):.0f}",
                      f"{measure.ratio(found, results[floor], 'rate'):.2f}",
                      f"{measure.median(found, 'p50'):.0f}", f"{measure.median(found, 'p99'):.0f}"))
     measure.table(f"Requests: {TENANTS} tenants at random, medians of {options.turns} interleaved slices of {measure.SLICE_MS} ms",
-                  ("target", "CPU us", "plain/CPU", "over plain us", "req/s", "of plain", "p50 us", "p99 us"), rows)
+                  ("target", "CPU us", "plain/CPU", "over plain us", "over OpenSSL", "req/s", "of plain", "p50 us", "p99 us"), rows)
+    measure.table("One verification by OpenSSL alone, before and after", ("algorithm", "CPU us", "and"),
+                  [(alg, *(f"{us:.1f}" for us in found)) for alg, found in raw.items()])

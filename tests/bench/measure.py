@@ -175,7 +175,7 @@ class Target:
 def compiled(name):
     """A program of the bench, from its source beside this file."""
     binary = process.BUILD / "tests" / f"bench-{name}"
-    subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{HERE}/{name}.c", "-lm"], check=True)
+    subprocess.run(["cc", "-O2", "-std=gnu11", "-o", binary, f"{HERE}/{name}.c", "-lm", "-lcrypto"], check=True)
     return str(binary)
 
 
