@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from support.mesh import WHY, Mesh, policy
+from support.mesh import LAYOUT, WHY, Mesh, policy
 
 ORDERS, SHOP, STRANGER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 VIRTUAL = "10.96.0.1"
@@ -70,6 +70,37 @@ def test_no_moment_without_enforcement(stage, cast, tmp_path):
     assert cast["shop"].peer("c") == (VIRTUAL, 80)
     cast["shop"].close("c")
     cast["orders"].close("a")
+
+
+def test_another_layout(stage, cast, tmp_path):
+    """What an agent finds whose maps have another layout: it fills its own, then each program changes over."""
+    stop = str(tmp_path / "stop")
+    pins = pathlib.Path(stage.mesh.pins)
+    cast["shop"].connect("c", VIRTUAL, 80)
+    cast["orders"].accept("a", "l")
+    cast["stranger"].begin("connect_until", VIRTUAL, 81, stop)
+    cast["shop"].begin("connect_until", VIRTUAL, 81, stop)
+    for _ in range(5):
+        stage.mesh.kill()
+        os.rename(pins / f"maps-{LAYOUT}", pins / f"maps-{LAYOUT - 1}")
+        stage.mesh = Mesh(stage.mesh.pins)
+        stage.mesh.open()
+        assert not used(stage)["tg_services"]
+        stage.mesh.say("begin")
+        fill(stage, cast)
+        stage.attach()
+        assert sorted(path.name for path in pins.iterdir()) == ["links", f"maps-{LAYOUT}"]
+    pathlib.Path(stop).touch()
+    refused, served = cast["stranger"].result(), cast["shop"].result()
+    assert set(refused) == {"EPERM"} and refused["EPERM"] >= 50
+    assert set(served) == {"ok"} and served["ok"] >= 50
+    cast["shop"].send("c", b"still here")
+    assert cast["orders"].recv("a") == b"still here"
+    cast["shop"].close("c")
+    cast["orders"].close("a")
+    stage.mesh.events()
+    assert cast["stranger"].connect("c", VIRTUAL, 80) == "EPERM"
+    assert stage.why() == [WHY["DENY_OTHER_TENANT"]]
 
 
 def test_stale_rows_go_with_the_next_state(stage, cast):

@@ -10,6 +10,8 @@ import subprocess
 HEADER = (pathlib.Path(__file__).parents[3] / "bpf/tg_mesh.h").read_text()
 MESHCTL = os.environ.get("TIERGATE_BUILD", "build") + "/tests/meshctl"
 
+LAYOUT = int(re.search(r"#define TG_LAYOUT +(\d+)", HEADER)[1])
+
 # Reasons by name: WHY["DENY_RULE"].
 WHY = {name: int(number) for number, name in re.findall(r"R\((\d+), ([A-Z_]+),", HEADER)}
 
