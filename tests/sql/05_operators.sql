@@ -167,10 +167,15 @@ SELECT lives_ok($$ INSERT INTO tiergate.quotas (tenant, consumer, requests, per)
 SELECT throws_ok($$ INSERT INTO tiergate.quotas (tenant, route, requests, per) VALUES ('crowd', 'r1', 5, '1 hour') $$, 'TG422', '17 are more than the limit quotas_per_request = 16 allows', 'but these do');
 SELECT throws_ok($$ UPDATE tiergate.quotas SET route = 'r1' WHERE route = 'r2' AND per = '1 second' $$, '23505', NULL, 'an UPDATE to what is counted already');
 SELECT throws_ok($$ UPDATE tiergate.quotas SET route = 'r1', per = '1 hour' WHERE route = 'r2' AND per = '1 second' $$, 'TG422', NULL, 'an UPDATE is held to it too');
+-- nobody keeps all others from a top-level domain
+SELECT throws_ok(format('INSERT INTO tiergate.hosts VALUES (%L, ''acme'')', h), 'TG422', NULL, h || ' is too much for one tenant')
+  FROM unnest('{single,*.com,*.dev}'::text[]) h;
+SELECT lives_ok($$ INSERT INTO tiergate.hosts VALUES ('*.acme.dev', 'acme') $$, 'what is below its own name is not');
+
 -- site policy
 UPDATE tiergate.settings SET value = 'true' WHERE name IN ('hosts.allow_single_label', 'hosts.allow_nested_claims');
 UPDATE tiergate.settings SET value = '["10.0.0.0/8"]' WHERE name = 'endpoints.allow';
-SELECT lives_ok($$ INSERT INTO tiergate.hosts VALUES ('single', 'acme') $$, 'a site may allow single labels');
+SELECT lives_ok($$ INSERT INTO tiergate.hosts VALUES ('single', 'acme'), ('*.internal', 'acme') $$, 'a site may allow single labels');
 INSERT INTO tiergate.tenants (name) VALUES ('beta');
 INSERT INTO tiergate.hosts VALUES ('*.wild.example.com', 'acme');
 SELECT lives_ok($$ INSERT INTO tiergate.hosts VALUES ('x.wild.example.com', 'beta') $$, 'and names below another''s wildcard');
