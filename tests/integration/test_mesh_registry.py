@@ -147,6 +147,25 @@ def test_a_node_that_there_is_not(daemon, site, database):
     assert Stream(daemon.socket, "node-brief", database.revision()).status == 404
 
 
+def test_rest_and_psql_are_audited_alike(site, admin, database):
+    """The same rows, one by a credential and one by a role; what is no change leaves none."""
+    def last():
+        return admin.call("GET", "/v1/tenants/acme/audit?limit=1")["items"][0]
+
+    path = "/v1/tenants/acme/mesh/services/orders"
+    admin.call("PUT", path, admin.call("GET", path) | {"limits": {"open_connections": 7}})
+    by_rest = last()
+    run(database, "SELECT tiergate.mesh_set_limit('acme', 'orders', open_connections => 8)")
+    by_psql = last()
+    assert by_rest["object"] == by_psql["object"] == "mesh_services" and by_rest["action"] == by_psql["action"] == "update"
+    assert (by_rest["old"], by_rest["new"]) == ({"limits": {}}, {"limits": {"open_connections": 7}})
+    assert (by_psql["old"], by_psql["new"]) == ({"limits": {"open_connections": 7}}, {"limits": {"open_connections": 8}})
+    assert by_rest["actor"] and not by_psql.get("actor")
+    admin.call("PUT", path, admin.call("GET", path))
+    assert last()["id"] == by_psql["id"]
+    run(database, "SELECT tiergate.mesh_set_limit('acme', 'orders')")
+
+
 def test_an_agent_acknowledges(daemon, site, admin, database):
     key = token(admin, "agent-a", "gateway", gateway="node-a")
     rest = daemon.as_(key)

@@ -235,6 +235,8 @@ SELECT tiergate.gateway_ack('node-a', 'b', 1, '{"state": "live"}');
 SELECT is(pg_temp.outcome($$ SELECT tiergate.mesh_put_service('beta', 's15', 80) $$), 'TG409 pool-full', 'for every agent that is behind');
 SELECT tiergate.gateway_ack('node-a', 'b', (SELECT revision FROM tiergate.registry_state()), '{"state": "live"}');
 SELECT is(pg_temp.outcome($$ SELECT tiergate.mesh_put_service('beta', 's15', 80) $$), 'ok', 'then it is given again');
+SELECT cmp_ok((SELECT number FROM tiergate.mesh_services WHERE name = 's15'), '>', (SELECT max(number) FROM tiergate.mesh_services WHERE name <> 's15'),
+              'to a service whose number nobody had');
 SELECT is(pg_temp.outcome(format('UPDATE tiergate.settings SET value = %L WHERE name = %L', v.value, v.name)), 'TG422 invalid-setting /value', v.name || ' ' || v.value)
   FROM (VALUES ('mesh.ipv4_pool', '"10.0.0.0/30"'), ('mesh.ipv4_pool', '"fd00::/64"'), ('mesh.ipv4_pool', '"127.0.0.0/8"'), ('mesh.ipv6_pool', '"::ffff:0:0/96"'),
                ('mesh.quarantine', '"-1 s"'), ('mesh.node_timeout', '"0"'), ('mesh.trust_domain', '"a b"'), ('mesh.trust_domain', '7')) v (name, value);
@@ -379,6 +381,7 @@ SELECT is((SELECT count(*) FROM tiergate.mesh_workloads WHERE source = 'gateway'
 
 -- a tenant goes
 SELECT tiergate.mesh_allow('gamma', 'from-acme', from_tenant => 'acme', to_service => 'web');
+SELECT tiergate.mesh_deny('gamma', 'from-acme', from_tenant => 'acme', to_service => 'web');
 SELECT pg_temp.news();
 SELECT number AS number FROM tiergate.mesh_tenants WHERE tenant = 'acme' \gset
 SELECT tiergate.delete_tenant('acme');
@@ -397,5 +400,11 @@ SELECT is((SELECT array_agg(DISTINCT c.kind ORDER BY c.kind)::text FROM tiergate
           '{mesh_agent,mesh_node,mesh_service,mesh_tenant,mesh_workload}', 'of what there is the newest change stays');
 SELECT is((SELECT count(*) FROM tiergate.changes c WHERE c.kind = 'mesh_service' AND NOT EXISTS (SELECT FROM tiergate.mesh_services s WHERE s.id = c.object_id)),
           0::bigint, 'of what is gone nothing');
+
+-- the audit: of each table, each kind of change
+UPDATE tiergate.mesh_nodes SET addresses = '{10.9.0.3}' WHERE name = 'all';
+SELECT tiergate.mesh_drop_node('all');
+SELECT results_eq($$ SELECT a.object COLLATE "default", string_agg(DISTINCT a.action, ' ' ORDER BY a.action) FROM tiergate.audit a WHERE a.object LIKE 'mesh\_%' GROUP BY 1 ORDER BY 1 $$,
+    $$ SELECT 'mesh_' || t, 'delete insert update' FROM unnest('{endpoints,nodes,policies,services,tenants,workloads}'::text[]) t $$, 'every change of the mesh is audited');
 
 SELECT * FROM finish();
