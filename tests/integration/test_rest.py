@@ -672,6 +672,26 @@ def test_malformed_credentials(daemon):
     assert wire.request(daemon.address, "GET", "/v1/tenants", both).status == 400
 
 
+def test_tenants_name_no_upstream_on_loopback(admin, daemon):
+    """It would be a service of the gateway's machine: its metrics, tenantd itself."""
+    admin.call("POST", "/v1/tenants", {"name": "inside", "upstreams": [{"name": "web", "endpoints": [
+        {"address": "127.0.0.1", "port": 80}]}]})           # the platform may
+    rest = daemon.as_(token(admin, "inside", "tenant", tenant="inside"))
+    path = "/v1/tenants/inside/upstreams"
+    for address in ("127.0.0.1", "127.255.0.9", "::1"):
+        written = f"[{address}]" if ":" in address else address
+        answer = rest.request("PUT", f"{path}/web/endpoints/{written}:8081", {})
+        assert (answer.status, answer.problem) == (403, "address-forbidden"), answer
+        answer = rest.request("PUT", f"{path}/other", {"endpoints": [
+            {"address": "10.0.0.1", "port": 80}, {"address": address, "port": 8081}]})
+        assert (answer.status, answer.problem) == (403, "address-forbidden"), answer
+        assert answer.json()["errors"][0]["pointer"].endswith("/address"), answer
+    assert rest.request("GET", f"{path}/other").status == 404
+    assert [e["port"] for e in admin.call("GET", f"{path}/web/endpoints")["items"]] == [80]
+    assert rest.request("PUT", f"{path}/web/endpoints/10.0.0.1:8081", {}).status == 201
+    rest.close()
+
+
 def test_tenants_may_not_change_what_the_platform_decides(admin, daemon):
     admin.call("POST", "/v1/tenants", {"name": "bound"})
     rest = daemon.as_(token(admin, "bound", "tenant", tenant="bound"))
