@@ -22,6 +22,7 @@
 
 
 #define TD_FLOWS_FOLLOWERS  256
+#define TD_FLOWS_OF_TENANT  32
 #define TD_FLOWS_PENDING    (1024 * 1024)   /* bytes that wait for one follower */
 #define TD_FLOWS_MOST       "20000"         /* records of one read */
 #define TD_FLOWS_TIMEOUT    (30 * 1000)
@@ -501,6 +502,24 @@ td_follower_begin_with(td_follower_t *follower)
 }
 
 
+/* Live ones, whose credentials were good: others take nothing from a tenant. */
+static int
+td_flows_followers_of(const td_flows_t *flows, const char *tenant)
+{
+    int                   n;
+    const td_follower_t  *follower;
+
+    n = 0;
+
+    TAILQ_FOREACH(follower, &flows->followers, link) {
+        n += follower->state == TD_FOLLOW_LIVE
+             && strcmp(follower->request->match.subject, tenant) == 0;
+    }
+
+    return n;
+}
+
+
 static void
 td_follower_opened(td_job_t *job, td_job_outcome_e outcome,
     const PGresult *error)
@@ -516,6 +535,14 @@ td_follower_opened(td_job_t *job, td_job_outcome_e outcome,
         problem = td_fault(outcome, error, 0, request->id);
         td_follower_free(follower);
         td_reply_problem(request, &problem);
+        return;
+    }
+
+    if (td_flows_followers_of(follower->flows, request->match.subject)
+        >= TD_FLOWS_OF_TENANT)
+    {
+        td_follower_refuse(follower, TD_PROBLEM_OVERLOADED, "too many follow "
+                           "flows of this tenant here already");
         return;
     }
 

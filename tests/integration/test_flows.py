@@ -274,13 +274,25 @@ def test_a_revoked_credential_ends_the_stream(daemon, admin):
 
 
 def test_followers_are_bounded(daemon, admin):
+    """Those of a tenant, so that it keeps no other one out; and all of them."""
+    tenants = ["acme", *(f"follows-{n}" for n in range(8))]
+    for tenant in tenants[1:]:
+        admin.call("POST", "/v1/tenants", {"name": tenant})
     followers = []
     try:
-        while len(followers) < 300:
-            followers.append(Follower(daemon))
-            if followers[-1].status == 503:
-                break
-        assert len(followers) == 257
+        for tenant in tenants:
+            for _ in range(33):
+                followers.append(Follower(daemon, tenant))
+                if followers[-1].status != 200:
+                    break
+            assert followers[-1].status == 503
+            if tenant == tenants[0]:
+                assert len(followers) == 33
+                followers.append(Follower(daemon, "globex"))
+                assert followers[-1].status == 200
+        assert len([f for f in followers if f.status == 200]) == 256
+        followers[0].close()
+        until(lambda: followers.append(Follower(daemon)) or followers[-1].status == 200, "room for one more of it")
     finally:
         for follower in followers:
             follower.close()
