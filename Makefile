@@ -112,7 +112,7 @@ $(SKELETON): $(BUILD)/bpf/tg_mesh.o
 	@$(BPFTOOL) gen skeleton $< name tg_mesh > $@
 
 $(BUILD)/tenantd/td_mesh.o $(BUILD)/tenantd/td_mesh_service.o \
-$(BUILD)/tenantd/td_mesh_link.o: $(SKELETON)
+$(BUILD)/tenantd/td_mesh_link.o $(BUILD)/tenantd/td_mesh_fill.o: $(SKELETON)
 
 
 # The names of all sources, rewritten when one comes or goes.

@@ -546,66 +546,6 @@ td_mesh_counter_name(unsigned int number)
 }
 
 
-/* How many rows a map has that programs write. */
-static size_t
-count_rows(struct bpf_map *map)
-{
-    size_t         n;
-    unsigned char  key[64];
-
-    n = 0;
-
-    if (bpf_map_get_next_key(bpf_map__fd(map), NULL, key) != 0) {
-        return 0;
-    }
-
-    do {
-        n++;
-    } while (n < bpf_map__max_entries(map)
-             && bpf_map_get_next_key(bpf_map__fd(map), key, key) == 0);
-
-    return n;
-}
-
-
-size_t
-td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n)
-{
-    size_t           i;
-    struct bpf_map  *lru[] = {
-        mesh->skeleton->maps.tg_flows, mesh->skeleton->maps.tg_chosen,
-        mesh->skeleton->maps.tg_origins, mesh->skeleton->maps.tg_callers,
-        mesh->skeleton->maps.tg_buckets,
-    };
-    td_mesh_fill_t   all[TD_MESH_MAPS + 7];
-
-    memset(all, 0, sizeof(all));
-
-    for (i = 0; i < TD_MESH_MAPS; i++) {
-        all[i].name = td_mesh_map_name(mesh->maps[i]);
-        all[i].used = td_mesh_map_used(mesh->maps[i]);
-        all[i].size = td_mesh_map_size(mesh->maps[i]);
-        all[i].refused = td_mesh_map_refused(mesh->maps[i]);
-    }
-
-    td_mesh_slots_fill(mesh, &all[i]);
-    i++;
-
-    all[i].name = "tg_meters";
-    all[i].used = count_rows(mesh->skeleton->maps.tg_meters);
-    all[i].size = bpf_map__max_entries(mesh->skeleton->maps.tg_meters);
-
-    for (i = 0; i < 5; i++) {
-        all[TD_MESH_MAPS + 2 + i].name = bpf_map__name(lru[i]);
-        all[TD_MESH_MAPS + 2 + i].size = bpf_map__max_entries(lru[i]);
-    }
-
-    memcpy(fill, all, (n < TD_MESH_MAPS + 7 ? n : TD_MESH_MAPS + 7) * sizeof(*fill));
-
-    return TD_MESH_MAPS + 7;
-}
-
-
 const char *
 td_mesh_reason(uint32_t reason)
 {

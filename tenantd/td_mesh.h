@@ -89,7 +89,7 @@ typedef struct {
 
 typedef struct {
     const char  *name;
-    size_t       used;      /* of maps of programs: 0 where only LRU knows */
+    size_t       used;      /* of maps that programs write: some seconds ago */
     size_t       size;
     uint64_t     refused;
 } td_mesh_fill_t;
@@ -144,7 +144,7 @@ int td_mesh_counters(const td_mesh_t *mesh, uint64_t counters[TG_COUNTERS]);
 const char *td_mesh_counter_name(unsigned int number);
 
 /* Fills up to n; returns how many there are. */
-size_t td_mesh_fill(const td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n);
+size_t td_mesh_fill(td_mesh_t *mesh, td_mesh_fill_t *fill, size_t n);
 
 /* "denied by a policy"; NULL for a number that is none. */
 const char *td_mesh_reason(uint32_t reason);

@@ -5,6 +5,8 @@
 #ifndef TD_MESH_INTERNAL_H
 #define TD_MESH_INTERNAL_H
 
+#include <time.h>
+
 #include "td_mesh.h"
 #include "td_mesh_map.h"
 
@@ -35,6 +37,8 @@ typedef struct {
     size_t             room;
 } td_mesh_extents_t;
 
+#define TD_MESH_COUNTED  6      /* td_mesh_fill.c */
+
 struct td_mesh_s {
     struct tg_mesh        *skeleton;
     struct ring_buffer    *ring;
@@ -58,6 +62,9 @@ struct td_mesh_s {
     uint64_t               slots_refused;
     uint32_t               next_slots;  /* numbers of sets, never used again */
     uint32_t               next_rules;
+
+    size_t                 rows[TD_MESH_COUNTED];   /* of maps that programs write */
+    time_t                 counted;     /* when they were, 0 never */
 };
 
 /* Sets the error; returns err, so that a caller can end with it. */

@@ -5,21 +5,24 @@ import pytest
 
 from support.mesh import AT_CONNECT, FULL_METERS, WHY
 
-ORDERS, SHOP = "10.77.0.1", "10.77.0.2"
+ORDERS, SHOP, STRANGER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
+FLOWS = 64
 FIRST, SECOND = "10.96.0.1", "10.96.0.2"
 
 
 @pytest.fixture(scope="module")
 def cast(stage):
-    """A mesh that has room for two services, their limits and their meters."""
-    cgroups = {name: stage.cgroup(name) for name in ("orders", "shop")}
+    """A mesh that has room for two services, their limits and their meters, and a few flows."""
+    cgroups = {name: stage.cgroup(name) for name in ("orders", "shop", "stranger")}
     actors = {name: stage.actor(cgroup) for name, cgroup in cgroups.items()}
     actors["orders"].listen("l", ORDERS, 8080)
-    stage.start(services=2)
-    stage.mesh.tenant(1)
-    for name, service, address in (("orders", 11, ORDERS), ("shop", 12, SHOP)):
+    actors["orders"].udp("u", ORDERS, 8053)
+    stage.start(services=2, flows=FLOWS)
+    for name, tenant, service, address in (("orders", 1, 11, ORDERS), ("shop", 1, 12, SHOP), ("stranger", 2, 21, STRANGER)):
         actors[name].live_at(address)
-        stage.mesh.workload(cgroups[name], 1, service, address)
+        stage.mesh.tenant(tenant)
+        stage.mesh.workload(cgroups[name], tenant, service, address)
+        stage.mesh.address(address, tenant, service)
     stage.attach()
     return actors
 
@@ -49,3 +52,24 @@ def test_another_family(stage, cast):
     stage.mesh.events()
     assert cast["shop"].connect("c", SECOND, 80) == "EPERM"
     assert stage.why(hook=AT_CONNECT) == [WHY["DENY_FAMILY"]]
+
+
+def test_flows(stage, cast):
+    """The oldest row goes: who has none is known by the address, and what is refused stays refused."""
+    shop, orders, stranger = cast["shop"], cast["orders"], cast["stranger"]
+    for n in range(FLOWS * 8):
+        shop.udp(f"u{n % 4}", SHOP)
+        assert shop.sendto(f"u{n % 4}", b"ask", ORDERS, 8053) == 3
+        data, peer = orders.recvfrom("u")
+        assert data == b"ask" and peer[0] == SHOP
+        orders.sendto("u", b"answer", *peer)
+        assert shop.recvfrom(f"u{n % 4}")[0] == b"answer"
+        stranger.udp("s", STRANGER)
+        assert stranger.sendto("s", b"evil", ORDERS, 8053) == "EPERM"
+    fill = stage.mesh.fill()
+    for name in ("tg_flows", "tg_callers", "tg_buckets", "tg_meters"):
+        used, size, _ = fill[name]
+        assert 0 < used <= size, (name, fill)
+    assert fill["tg_flows"][1] == FLOWS
+    assert shop.connect("c", ORDERS, 8080) == (ORDERS, 8080)
+    assert not orders.peek("u")
