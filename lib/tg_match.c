@@ -172,6 +172,7 @@ tg_match_route(const tg_block_t *block, const tg_match_request_t *request,
     }
 
     result->allowed = 0;
+    tg_regex_begin();
 
     for (i = 0; i < block->routes.n; i++) {
         rc = tg_match_one(block, &route[i], request);

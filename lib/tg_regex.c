@@ -17,7 +17,10 @@
 #define TG_REGEX_WAYS  4
 #define TG_REGEX_SETS  (TG_REGEX_CACHE / TG_REGEX_WAYS)
 
-/* No UTF: a path is bytes and need not be UTF-8, and \C and UCP would make the
+/* The interpreter matches: code of PCRE2's JIT does not count the steps back into
+ * a group, so (a|a)(a|a)(a|a)... ran for ever, whatever the limit.
+ *
+ * No UTF: a path is bytes and need not be UTF-8, and \C and UCP would make the
  * cost depend on them.  $ is the end and not a newline before it. */
 #define TG_REGEX_OPTIONS                                                      \
     (PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_DOLLAR_ENDONLY                \
@@ -33,8 +36,10 @@ typedef struct {
 
 static struct {
     tg_regex_entry_t     *entry;        /* TG_REGEX_CACHE */
+    pcre2_match_context  *light;        /* tried first */
     pcre2_match_context  *context;
     pcre2_match_data     *match;        /* one pair: only yes or no is asked */
+    unsigned              heavy;        /* matches of this request beyond it */
     uint64_t              clock;
     uint64_t              seed;     /* secret: nobody can aim at a set */
     size_t                cached;
@@ -68,6 +73,23 @@ tg_regex_compile(const char *pattern, size_t len, tg_error_t *err)
 }
 
 
+static pcre2_match_context *
+tg_regex_context(uint32_t steps)
+{
+    pcre2_match_context  *context;
+
+    context = pcre2_match_context_create(NULL);
+
+    if (context != NULL) {
+        pcre2_set_match_limit(context, steps);
+        pcre2_set_depth_limit(context, TG_REGEX_DEPTH_LIMIT);
+        pcre2_set_heap_limit(context, TG_REGEX_HEAP_LIMIT);
+    }
+
+    return context;
+}
+
+
 static int
 tg_regex_init(void)
 {
@@ -83,17 +105,16 @@ tg_regex_init(void)
         cache.match = pcre2_match_data_create(1, NULL);
     }
 
-    if (cache.context == NULL) {
-        cache.context = pcre2_match_context_create(NULL);
-
-        if (cache.context != NULL) {
-            pcre2_set_match_limit(cache.context, TG_REGEX_MATCH_LIMIT);
-            pcre2_set_depth_limit(cache.context, TG_REGEX_DEPTH_LIMIT);
-            pcre2_set_heap_limit(cache.context, TG_REGEX_HEAP_LIMIT);
-        }
+    if (cache.light == NULL) {
+        cache.light = tg_regex_context(TG_REGEX_LIGHT_LIMIT);
     }
 
-    return cache.entry != NULL && cache.match != NULL && cache.context != NULL;
+    if (cache.context == NULL) {
+        cache.context = tg_regex_context(TG_REGEX_MATCH_LIMIT);
+    }
+
+    return cache.entry != NULL && cache.match != NULL && cache.light != NULL
+           && cache.context != NULL;
 }
 
 
@@ -158,10 +179,6 @@ tg_regex_remember(tg_regex_entry_t *entry, uint64_t hash, const char *pattern,
         return -1;
     }
 
-    /* Without JIT (no memory, or a platform without) the interpreter matches,
-     * under the same limits. */
-    (void) pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);
-
     memcpy(copy, pattern, len);
     copy[len] = '\0';
 
@@ -210,6 +227,13 @@ tg_regex_find(const char *pattern, size_t len)
 }
 
 
+void
+tg_regex_begin(void)
+{
+    cache.heavy = 0;
+}
+
+
 tg_regex_e
 tg_regex_match(const char *pattern, size_t len, const char *subject,
     size_t subject_len)
@@ -228,7 +252,13 @@ tg_regex_match(const char *pattern, size_t len, const char *subject,
     }
 
     rc = pcre2_match(entry->code, (PCRE2_SPTR) subject, subject_len, 0, 0,
-                     cache.match, cache.context);
+                     cache.match, cache.light);
+
+    if (rc == PCRE2_ERROR_MATCHLIMIT && cache.heavy < TG_REGEX_HEAVY) {
+        cache.heavy++;
+        rc = pcre2_match(entry->code, (PCRE2_SPTR) subject, subject_len, 0, 0,
+                         cache.match, cache.context);
+    }
 
     /* 0: it matched, with more groups than we asked to be told of. */
     if (rc >= 0) {
@@ -258,6 +288,7 @@ tg_regex_clear(void)
 
     free(cache.entry);
     pcre2_match_data_free(cache.match);
+    pcre2_match_context_free(cache.light);
     pcre2_match_context_free(cache.context);
     memset(&cache, 0, sizeof(cache));
 }

@@ -25,6 +25,11 @@
 #define TG_REGEX_DEPTH_LIMIT  1000
 #define TG_REGEX_HEAP_LIMIT   256
 
+/* Of the matches of one request, so many may take more steps than the light
+ * limit: else a thousand patterns would cost a thousand times what one may. */
+#define TG_REGEX_LIGHT_LIMIT  500
+#define TG_REGEX_HEAVY        16
+
 /* A subject longer than this never matches: TG_REGEX_ERROR. */
 #define TG_REGEX_SUBJECT      8192
 
@@ -37,6 +42,9 @@ typedef enum {
 /* Whether the pattern compiles: 0, or -1 with the reason and its place in err
  * (its pointer is left empty). */
 int tg_regex_check(const char *pattern, size_t len, tg_error_t *err);
+
+/* What is matched from now on is of another request. */
+void tg_regex_begin(void);
 
 /* Matches the whole subject. */
 tg_regex_e tg_regex_match(const char *pattern, size_t len, const char *subject,

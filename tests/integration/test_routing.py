@@ -187,6 +187,17 @@ def test_catastrophic_patterns_are_bounded(onboard):
     assert which(tenant, "/" + "a" * 3000) in ("bad-request", "root")
 
 
+def test_many_patterns_together_are_bounded(onboard):
+    """Each within its limits, hundreds of them for one request: refused like one that is beyond them."""
+    tenant = onboard(routes=[marked(f"r{i}", path="/" + "(a|a)" * 11 + f"[bc](?#{i})", type="regex") for i in range(500)])
+    assert which(tenant, "/" + "a" * 11 + "b").startswith("r")
+    assert which(tenant, "/" + "a" * 11 + "d") == "bad-request"
+    assert which(tenant, "/x") == "no-route"
+    worst = onboard(routes=[marked("r", path="/" + "(a|a)" * 40 + "[bc]", type="regex")])
+    assert which(worst, "/" + "a" * 40 + "d") == "bad-request"      # else the worker would be at it for an hour
+    assert tenant.gateway.request("GET", "/-/ready", {"Host": "x"}).status == 200
+
+
 @pytest.mark.parametrize("rewrite, path, sent, got", [
     (None, "/api", "/api/x?q=1", "/api/x?q=1"),
     ({"type": "strip_prefix"}, "/api", "/api/x?q=1", "/x?q=1"),

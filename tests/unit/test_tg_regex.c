@@ -101,6 +101,26 @@ test_check(void **state)
 }
 
 
+/* (a|a) so many times, on as many "a" with a wrong end. */
+static tg_regex_e
+match_groups(size_t n)
+{
+    size_t  i;
+    char    pattern[TG_MAX_REGEX + 1], subject[TG_MAX_REGEX];
+
+    for (i = 0; i < n; i++) {
+        memcpy(pattern + 5 * i, "(a|a)", 5);
+        subject[i] = 'a';
+    }
+
+    memcpy(pattern + 5 * n, "[bc]", 5);
+    subject[n] = 'd';
+    tg_regex_begin();
+
+    return tg_regex_match(pattern, 5 * n + 4, subject, n + 1);
+}
+
+
 /* Patterns that explode must end in an error, soon. */
 static void
 test_limits(void **state)
@@ -134,6 +154,10 @@ test_limits(void **state)
     assert_int_equal(tg_regex_match("(*NO_JIT)(a+)+[bc]", 18, subject, 2000),
                      TG_REGEX_ERROR);
 
+    /* which PCRE2's JIT does not count: 2^24 ways, and 2^40 */
+    assert_int_equal(match_groups(24), TG_REGEX_ERROR);
+    assert_int_equal(match_groups(40), TG_REGEX_ERROR);
+
     assert_int_equal(tg_regex_match("a*", 2, subject, TG_REGEX_SUBJECT),
                      TG_REGEX_MATCH);
     assert_int_equal(tg_regex_match("a*", 2, subject, TG_REGEX_SUBJECT + 1),
@@ -141,6 +165,38 @@ test_limits(void **state)
 
     /* a pattern that does not compile is nobody's "no" */
     assert_int_equal(match("(", "("), TG_REGEX_ERROR);
+}
+
+
+/* One request's patterns may not cost what one may cost each. */
+static void
+test_heavy(void **state)
+{
+    int   i;
+    char  subject[151], pattern[32];
+
+    (void) state;
+
+    memset(subject, 'a', sizeof(subject) - 1);
+    subject[sizeof(subject) - 1] = '\0';
+
+    for (int request = 0; request < 3; request++) {
+        tg_regex_begin();
+
+        for (i = 0; i < TG_REGEX_HEAVY; i++) {
+            snprintf(pattern, sizeof(pattern), ".*.*[bc](?#%d)", i);
+            assert_int_equal(match(pattern, subject), TG_REGEX_NO);
+        }
+
+        assert_int_equal(match(".*.*[bc]", subject), TG_REGEX_ERROR);
+        assert_int_equal(match(".*.*[bc]", subject), TG_REGEX_ERROR);
+
+        /* the others go on */
+        for (i = 0; i < 2000; i++) {
+            assert_int_equal(match("a*", subject), TG_REGEX_MATCH);
+            assert_int_equal(match(".*[bc]", subject), TG_REGEX_NO);
+        }
+    }
 }
 
 
@@ -203,6 +259,7 @@ main(void)
         cmocka_unit_test(test_anchored),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_heavy),
         cmocka_unit_test(test_cache),
     };
 
