@@ -289,6 +289,14 @@ def test_two_agents(site, cast):
     assert "another agent runs with pins at" in said and "[crit]" in said
 
 
+def test_detach_is_not_for_a_mesh_with_an_agent(cast):
+    """Which would fill what nobody is judged by."""
+    said = cast["agent"].detach()
+    assert said.returncode == 1 and "another agent runs with pins at" in said.stdout
+    assert cast["agent"].process.poll() is None
+    assert cast["web"].connect("c", ORDERS, 8080) == "EPERM"
+
+
 def test_endpoint_dies_under_load(site, cast, tmp_path):
     """The agent of its node finds out and the registry tells all: new connections avoid it, established ones live."""
     at, stop = virtual(site), str(tmp_path / "stop")
