@@ -43,6 +43,7 @@
 #define TG_MAX_PATH        512
 #define TG_MAX_REGEX       512
 #define TG_MAX_AUDIENCES   16
+#define TG_MAX_PATTERNS    1000    /* of all routes and headers: each is tried */
 #define TG_MAX_HEADERS     16      /* per route, as the following */
 #define TG_MAX_ROUTE_HOSTS 16
 #define TG_MAX_SCOPES      64      /* of an API key, too */

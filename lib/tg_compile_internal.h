@@ -30,6 +30,8 @@ typedef struct {
     uint32_t        strings_n;
     uint64_t        seed;
 
+    uint32_t        patterns;       /* so far */
+
     const uint8_t  *secret_key;
     tg_error_t     *err;
 } tg_compiler_t;

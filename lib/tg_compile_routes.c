@@ -14,6 +14,12 @@ tgc_regex(tg_compiler_t *c, tg_ref_t pattern)
 {
     tg_error_t  why;
 
+    if (++c->patterns > TG_MAX_PATTERNS) {
+        (void) tgc_fail(c, "", "there are more than %d patterns",
+                        TG_MAX_PATTERNS);
+        return tgc_in(c, "value");
+    }
+
     if (tg_regex_check((char *) c->mem + pattern.off, pattern.len, &why) != 0) {
         (void) tgc_fail(c, "", "%s", why.message);
         return tgc_in(c, "value");

@@ -493,6 +493,38 @@ test_lengths(void **state)
 }
 
 
+/* Each is compiled and tried when a version comes: so many, of paths and headers
+ * together. */
+static void
+test_patterns(void **state)
+{
+    json_t      *json;
+    tg_error_t   err;
+    tg_block_t  *block;
+
+    static const char  two[] =
+        "{'id':%zu,'name':'r%zu','match':{'path':{'type':'regex',"
+        "'value':'/[a-z]%zu'},'headers':[{'name':'x','type':'regex',"
+        "'value':'[0-9]'},{'name':'y','value':'1'}]},"
+        "'backends':[{'upstream':'orders-v1','weight':1}]}";
+
+    (void) state;
+
+    json = load(document);
+    put(json, "/quotas", json_array());
+    put(json, "/routes", many(TG_MAX_PATTERNS / 2, two));
+    block = tg_compile_json(json, TG_KIND_TENANT, NULL, &err);
+    assert_non_null(block);
+    tg_compile_free(block);
+
+    put(json, "/routes", many(TG_MAX_PATTERNS / 2 + 1, two));
+    assert_null(tg_compile_json(json, TG_KIND_TENANT, NULL, &err));
+    assert_string_equal(err.pointer, "/routes/500/match/path/value");
+    assert_string_equal(err.message, "there are more than 1000 patterns");
+    json_decref(json);
+}
+
+
 /* At most 16 quotas may meet in one request, however many there are. */
 static void
 test_meeting_quotas(void **state)
@@ -551,6 +583,7 @@ main(void)
         cmocka_unit_test(test_not_json),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_meeting_quotas),
     };
 
