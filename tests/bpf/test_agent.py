@@ -115,6 +115,50 @@ def test_limits(site, cast):
     cast["orders"].accept_all("l")
 
 
+def test_nets(site, cast):
+    """Policies about who has no identity: where calls go, and from where they come."""
+    far = "10.78.0.2"
+    remote = site.actor(site.base.child("remote"), site.other)
+    remote.listen("l", far, 9200)
+    site.apply("SELECT tiergate.mesh_deny('acme', 'no-net', from_tenant => 'acme', to_cidr => '10.78.0.0/24', protocol => 'tcp', "
+               "ports => '{9200}')")
+    assert cast["shop"].connect("n", far, 9200) == "EPERM"
+    assert cast["shop"].connect("n", f"::ffff:{far}", 9200) == "EPERM"
+    assert cast["shop"].connect("n", far, 9201) == "ECONNREFUSED"
+    assert cast["web"].connect("n", far, 9200) == (far, 9200)
+    disallow(site, "no-net")
+    assert cast["shop"].connect("n", far, 9200) == (far, 9200)
+
+    assert remote.connect("c", ORDERS, 8080, timeout=0.4) == "TIMEOUT"
+    site.apply(f"SELECT tiergate.mesh_allow('acme', 'net-in', from_cidr => '{far}/32', to_service => 'orders')")
+    assert remote.connect("c", ORDERS, 8080) == (ORDERS, 8080)
+    while cast["orders"].accept("r", "l")[0] != far:
+        pass
+    remote.send("c", b"one")
+    assert cast["orders"].recv("r") == b"one"
+    disallow(site, "net-in")
+    remote.send("c", b"two")
+    assert cast["orders"].recv("r", timeout=0.3) == "TIMEOUT"
+    assert remote.connect("d", ORDERS, 8080, timeout=0.4) == "TIMEOUT"
+
+
+def test_ipv6(site, cast):
+    """A service has an address of each family, and endpoints of the caller's."""
+    site.apply("UPDATE tiergate.mesh_workloads SET addresses = addresses || 'fd77::1'::inet WHERE name = 'orders-1';"
+               "UPDATE tiergate.mesh_workloads SET addresses = addresses || 'fd77::2'::inet WHERE name = 'shop-1'")
+    at = site.database.one("SELECT host(ipv6) FROM tiergate.mesh_services WHERE name = 'orders'")
+    cast["orders"].listen("l6", "fd77::1", 8080)
+    cast["shop"].live_at("fd77::2")
+    cast["web"].live_at("fd77::3")
+    assert cast["shop"].connect("c", at, 80) == "EPERM"         # nobody is there yet
+    site.apply("SELECT tiergate.mesh_set_endpoint('acme', 'orders', 'fd77::1', 8080)")
+    assert cast["shop"].connect("c", at, 80) == (at, 80)
+    assert cast["orders"].accept("a", "l6")[0] == "fd77::2"
+    assert cast["web"].connect("c", at, 80) == "EPERM"
+    assert cast["web"].connect("c", "fd77::1", 8080) == "EPERM"
+    site.apply("SELECT tiergate.mesh_drop_endpoint('acme', 'orders', 'fd77::1', 8080)")
+
+
 def test_commit_to_verdict(site, cast):
     """Each change by psql's kind of session is met by a socket within the time that anybody notices."""
     took = []

@@ -173,11 +173,15 @@ def test_a_denied_call(site, cast):
 
 def test_whose_policy_denied(site, cast):
     """A policy is named to whose it is."""
-    site.apply("""INSERT INTO tiergate.mesh_policies (tenant, name, action, from_tenant, to_service)
-                  VALUES ('acme', 'no-beta', 'deny', 'beta', 'orders')""")
+    shown = site.apply("""INSERT INTO tiergate.mesh_policies (tenant, name, action, from_tenant, to_service)
+                          VALUES ('acme', 'no-beta', 'deny', 'beta', 'orders')""")
     # With the acknowledgement came what was denied before: operators see it by name.
     assert site.database.one("SELECT denied FROM tiergate.mesh_agents WHERE node = 'a'") == 1
     assert site.database.one("SELECT counters->>'DENY_OTHER_TENANT' FROM tiergate.mesh_agents WHERE node = 'a'") == "1"
+    assert shown["mesh"]["counters"]["DENY_OTHER_TENANT"] == 1
+    fill = {row["map"]: row for row in shown["mesh"]["fill"]}
+    assert fill["tg_services"] == {"map": "tg_services", "used": 2, "size": 1024, "refused": 0}
+    assert metrics(site)['tiergate_mesh_map_entries{map="tg_services"}'] == 2
     assert cast["web"].connect("c", virtual(site), 80) == "EPERM"
     mine = wait_flows(site, 1, "reason=DENY_RULE")[0]
     assert mine["policy"] == "no-beta"
