@@ -347,6 +347,8 @@ SELECT is((SELECT count(*) FROM tiergate.audit WHERE object = 'mesh_endpoints' A
 SELECT tiergate.mesh_report('node-a', format('{"boot": "b", "health": [{"endpoint": %s, "healthy": true}]}', :'ours')::jsonb);
 SELECT is((SELECT (healthy, health_reason)::text FROM tiergate.mesh_endpoints WHERE id = :ours), '(t,)', 'and back');
 UPDATE tiergate.gateways SET last_seen = now() - interval '40 seconds' WHERE name = 'node-a';
+SELECT is(pg_temp.shown('get_mesh_node', '{a}') #>> '{agent,state}', (SELECT state FROM tiergate.mesh_agents WHERE node = 'a'), 'REST and psql agree about a silent agent');
+SELECT is(pg_temp.shown('get_mesh_node', '{a}') #>> '{agent,state}', 'away', 'which is away');
 SELECT is(tiergate.mesh_nodes_away(29000), 0::bigint, 'a tenantd that has just come waits');
 SELECT is(tiergate.mesh_nodes_away(31000), 1::bigint, 'then the node is away');
 SELECT is((SELECT health_reason FROM tiergate.mesh_endpoints WHERE id = :ours), 'node away', 'and its endpoints down');
