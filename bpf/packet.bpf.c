@@ -320,6 +320,16 @@ TG_INLINE __u32 tg_judge_arrival(__u32 epoch, struct tg_socket *state,
 	if (here.proto == TG_IPPROTO_UDP && tg_is_reply(&packet->tuple, state))
 		return TG_WHY_REPLY;
 
+	/* Whoever calls there means the other tenant, who has lost the port. */
+	if (endpoint && endpoint->who.tenant != call->dst.tenant
+	    && !tg_is_loopback(&here.addr)) {
+		tg_arrival_forget(arrival);
+		call->dst = endpoint->who;
+		tg_find_sender(&packet->tuple, flow, &sender);
+		call->src = sender.who;
+		return TG_WHY_DENY_TAKEN;
+	}
+
 	call->epoch = epoch;
 	if (arrival && tg_arrived_before(arrival, &packet->tuple, call, &reason))
 		return reason;

@@ -355,7 +355,8 @@ struct tg_departure {
 	R(77, DENY_OPEN, "open connections")                                  \
 	R(78, DENY_FULL, "no room to keep state")                             \
 	R(79, DENY_FAMILY, "endpoint of another address family")              \
-	R(80, DENY_MALFORMED, "headers cannot be read")
+	R(80, DENY_MALFORMED, "headers cannot be read")                       \
+	R(81, DENY_TAKEN, "endpoint of another tenant")
 
 enum tg_reason {
 #define TG_REASON_NUMBER(number, name, text) TG_WHY_##name = (number),

@@ -6,7 +6,8 @@ import struct
 
 import pytest
 
-from support.mesh import AT_CONNECT, AT_EGRESS, AT_INGRESS, AT_SENDMSG, UDP, WHY
+from support.mesh import (AT_CONNECT, AT_EGRESS, AT_INGRESS, AT_SENDMSG, DEFAULTS, FROM_OTHER, HOST, HOST_SOURCE, UDP,
+                          WHY)
 
 ORDERS, SHOP, THIEF = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 ORDERS6, SHOP6, THIEF6 = "fd77::1", "fd77::2", "fd77::3"
@@ -199,3 +200,32 @@ def test_reply_is_no_permission(stage, cast):
     assert cast["thief"].sendto("other", b"evil", ORDERS, 8055) == "EPERM"
     assert stage.why(hook=AT_SENDMSG) == [WHY["DENY_OTHER_TENANT"]]
     stage.mesh.tenant(2)
+
+
+def test_port_of_anothers_endpoint(stage, cast):
+    """On an address that both have: what is meant for the one is not for who took the port, whatever that one allows."""
+    mesh, shared = stage.mesh, "10.77.0.9"
+    mesh.address(shared, 0, 0, HOST)
+    for name, tenant, service in (("orders", 1, 11), ("shop", 1, 12), ("thief", 2, 21)):
+        mesh.workload(cast["cgroups"][name], tenant, service, flags=HOST_SOURCE)
+        cast[name].live_at(shared)
+    mesh.tenant(2, defaults=DEFAULTS | FROM_OTHER)
+    mesh.service(1, 11, "10.96.0.9", 80, (shared, 8000))
+    mesh.service(1, 11, "10.96.0.9", 53, (shared, 8000), proto=UDP)
+    cast["thief"].listen("taken", shared, 8000)
+    cast["thief"].udp("taken-u", shared, 8000)
+    mesh.events()
+    assert cast["shop"].connect("c", "10.96.0.9", 80, timeout=QUIET) == "TIMEOUT"
+    (record, *_) = mesh.events(type=5)
+    assert record["hook"] == AT_INGRESS and record["reason"] == WHY["DENY_TAKEN"]
+    assert record["src"] == [1, 12] and record["dst"] == [1, 11]
+    cast["shop"].udp("d", shared)
+    cast["shop"].sendto("d", b"secret", "10.96.0.9", 53)
+    assert stage.why(hook=AT_INGRESS, proto=UDP) == [WHY["DENY_TAKEN"]]
+    assert not cast["thief"].peek("taken-u")
+    # Its own port, and that port for whom it is: as before.
+    cast["thief"].listen("own", shared, 8001)
+    assert cast["shop"].connect("c", shared, 8001) == (shared, 8001)
+    cast["thief"].close("taken")
+    cast["orders"].listen("back", shared, 8000)
+    assert cast["shop"].connect("c", "10.96.0.9", 80) == ("10.96.0.9", 80)
