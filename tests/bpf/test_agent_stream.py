@@ -253,7 +253,8 @@ class Web(threading.Thread):
 
     def serve(self, address, port, ready):
         self.netns.enter()                      # of this thread alone
-        with socket.create_server((address, port)) as listener:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, port), family=family) as listener:
             ready.set()
             while self.answer is not None:
                 connection, _ = listener.accept()
@@ -289,6 +290,21 @@ def test_health_by_tcp(stage):
     stage.fake.streams(seen + 1)
     stage.fake.say(bookmark(10))
     checked(stage, {1: True, 2: False})
+
+
+def test_health_by_ipv6(stage):
+    web = Web(stage.netns, "fd77::1", 8085)
+    stage.fake.posts.clear()
+    endpoints = [{"id": 6, "address": "fd77::1", "port": 8085, "node": "a"}, {"id": 7, "address": "fd77::1", "port": 8084, "node": "a"}]
+    stage.fake.say(with_(service(11), addresses=[VIRTUAL, "fd96::1"], endpoints=endpoints,
+                         health={"type": "http", "path": "/", **CHECK}), bookmark(10))
+    checked(stage, {6: True, 7: False})
+    assert web.seen[0].startswith(b"GET / HTTP/1.1\r\nHost: [fd77::1]\r\n")
+    web.answer = None
+    stage.fake.posts.clear()
+    stage.fake.say(service(), bookmark(10))
+    stage.ack(10)
+    stage.holds()
 
 
 def test_health_by_http(stage):
