@@ -64,10 +64,13 @@ def test_a_call_from_one_node_to_the_other(site, cast):
 
 
 def test_a_policy_is_enforced_on_both(site, cast):
-    """Refused where it begins; opened again by one statement."""
+    """Refused where it begins, and what is open is cut; opened again by one statement."""
     apply(site, "SELECT tiergate.mesh_deny('acme', 'no-shop', from_service => 'shop', to_service => 'orders')")
     assert cast["shop"].connect("d", cast["virtual"], 80) == "EPERM"
+    cast["shop"].send("c", b"late")
+    assert cast["orders"].recv("a", timeout=0.3) == "TIMEOUT"
     apply(site, "SELECT tiergate.mesh_drop_policy('acme', 'no-shop')")
+    assert cast["orders"].recv("a") == b"late"
     assert cast["shop"].connect("e", cast["virtual"], 80) == (cast["virtual"], 80)
     assert cast["orders"].accept("b", "l")[0] == SHOP
 
