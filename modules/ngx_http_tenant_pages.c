@@ -40,6 +40,9 @@
 #define NGX_HTTP_TENANT_PAGES_STEP   (NGX_HTTP_TENANT_PIECE / 8)
 #define NGX_HTTP_TENANT_PAGES_EVERY  1
 
+/* s until the next look when there was no memory in one piece. */
+#define NGX_HTTP_TENANT_PAGES_AGAIN  10
+
 /* s after which a process that makes pages is taken for dead. */
 #define NGX_HTTP_TENANT_PAGES_TIME   60
 
@@ -288,6 +291,10 @@ ngx_http_tenant_pages_collapse(ngx_http_tenant_map_t *map)
         } else if (errno == EINVAL || errno == ENOSYS) {
             map->off = 1;
             break;
+
+        } else {
+            map->looked = 0;
+            map->next = time(NULL) + NGX_HTTP_TENANT_PAGES_AGAIN;
         }
     }
 }
