@@ -40,8 +40,11 @@
 #define NGX_HTTP_TENANT_PAGES_STEP   (NGX_HTTP_TENANT_PIECE / 8)
 #define NGX_HTTP_TENANT_PAGES_EVERY  1
 
-/* s until the next look when there was no memory in one piece. */
-#define NGX_HTTP_TENANT_PAGES_AGAIN  10
+/* s until the next look when a piece could not be made just then: there was no memory
+ * in one piece, or somebody had a page of it.  That is EINVAL, too, as on a system
+ * that has no such thing, which is told by so many failures and no success. */
+#define NGX_HTTP_TENANT_PAGES_AGAIN  5
+#define NGX_HTTP_TENANT_PAGES_TRIES  20
 
 /* s after which a process that makes pages is taken for dead. */
 #define NGX_HTTP_TENANT_PAGES_TIME   60
@@ -59,6 +62,8 @@ struct ngx_http_tenant_map_s {
     time_t       next;          /* not again before */
     size_t       shared;        /* bytes of this, which is shared memory */
     time_t       until;         /* pages are being made, at most till then; or 0 */
+    ngx_uint_t   made;
+    ngx_uint_t   failed;        /* and nothing made so far */
     int          off;           /* the system has no such thing */
     u_char       done[];        /* by piece */
 };
@@ -287,14 +292,16 @@ ngx_http_tenant_pages_collapse(ngx_http_tenant_map_t *map)
 
         if (madvise(piece, NGX_HTTP_TENANT_PIECE, MADV_COLLAPSE) == 0) {
             map->done[i] = 1;
+            map->made++;
+            continue;
+        }
 
-        } else if (errno == EINVAL || errno == ENOSYS) {
+        if (map->made == 0 && ++map->failed == NGX_HTTP_TENANT_PAGES_TRIES) {
             map->off = 1;
             break;
-
-        } else {
-            map->looked = 0;
-            map->next = time(NULL) + NGX_HTTP_TENANT_PAGES_AGAIN;
         }
+
+        map->looked = 0;
+        map->next = time(NULL) + NGX_HTTP_TENANT_PAGES_AGAIN;
     }
 }
