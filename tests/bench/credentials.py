@@ -43,12 +43,14 @@ def targets(bed):
     new = bed.gateway("new", http="tenant_token_cache 16;")
     cached_worker, new_worker = (beds.core_of(g.workers[0]) for g in (cached, new))
     plain_port, plain_worker = peers.plain(bed)
+    own = peers.own_means(bed, [(beds.host(i), f"t{i}", beds.api_key(i)) for i in everyone])
     bed.make_room()
     for alg in beds.ALGORITHMS:
         measure.send_each(cached.port, token_files[alg])
 
     found = [Target(PLAIN, plain_port, plain_worker, key_file),
-             Target("tiergate, API key", cached.port, cached_worker, key_file)]
+             Target("tiergate, API key", cached.port, cached_worker, key_file),
+             Target("nginx's own means, API key", *own, key_file)]
     for alg in beds.ALGORITHMS:
         found += [Target(f"{PLAIN}, {alg}", plain_port, plain_worker, token_files[alg]),
                   Target(f"tiergate, {alg} cached", cached.port, cached_worker, token_files[alg]),

@@ -9,8 +9,8 @@ from support import process
 PLAIN = """\
 worker_processes 1;
 daemon off;
-pid {dir}/plain.pid;
-error_log {dir}/plain-error.log notice;
+pid {dir}/{name}.pid;
+error_log {dir}/{name}-error.log notice;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
@@ -22,16 +22,33 @@ http {{
     uwsgi_temp_path {dir}/plain-tmp;
     scgi_temp_path {dir}/plain-tmp;
     upstream backend {{ server 127.0.0.1:{backend}; keepalive 256; }}
-    server {{
+{http}    server {{
         listen 127.0.0.1:{port};
-        location / {{
+{server}        location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
             proxy_set_header Host $host;
             proxy_set_header Connection "";
-        }}
+{location}        }}
     }}
 }}
+"""
+
+# What nginx itself has for the job: maps of hosts and keys, a rate for each host, headers about it.  No quota is
+# changed without a reload, none is exact, nothing is counted per tenant.
+OWN_MEANS = """\
+    map_hash_max_size 65536;
+    map_hash_bucket_size 256;
+    map $host $tenant {{ include {dir}/own-hosts.map; }}
+    map $host:$http_x_api_key $consumer {{ include {dir}/own-keys.map; }}
+    limit_req_zone $tenant zone=tenants:64m rate=60000r/s;
+"""
+
+OWN_SERVER = """\
+        if ($consumer = "") {{ return 401; }}
+        limit_req zone=tenants burst=1000000 nodelay;
+        add_header RateLimit-Policy '"requests";q=1000000;w=60' always;
+        add_header RateLimit '"requests";r=999999;t=1' always;
 """
 
 HAPROXY = """\
@@ -68,17 +85,38 @@ backend service
 """
 
 
-def plain(bed):
-    """Plain nginx: its port and the worker's pid."""
+OWN_LOCATION = """\
+            proxy_set_header X-Tenant $tenant;
+            proxy_set_header X-Consumer $consumer;
+            proxy_set_header X-Request-Id $request_id;
+"""
+
+
+def start(bed, name, **more):
+    """An nginx without the module: its port and the worker's pid."""
     port, directory = measure.free_port(), bed.dir
     (directory / "plain-tmp").mkdir(exist_ok=True)
-    path = directory / "plain.conf"
-    path.write_text(PLAIN.format(dir=directory, port=port, backend=bed.backend_port))
-    master = bed.processes.spawn("plain", [process.NGINX, "-p", f"{directory}/", "-c", str(path)])
+    path = directory / f"{name}.conf"
+    path.write_text(PLAIN.format(dir=directory, name=name, port=port, backend=bed.backend_port,
+                                 **{"http": "", "server": "", "location": "", **more}))
+    master = bed.processes.spawn(name, [process.NGINX, "-p", f"{directory}/", "-c", str(path)])
     measure.wait_port(port)
-    worker = measure.children(master.pid)[0]
+    worker = measure.until(lambda: measure.children(master.pid), f"the worker of {name}")[0]
     measure.pin(worker, measure.GATEWAY_CORE)
     return port, worker
+
+
+def plain(bed):
+    """Plain nginx."""
+    return start(bed, "plain")
+
+
+def own_means(bed, tenants):
+    """nginx that does what it can of the job; tenants: of (host, name, key)."""
+    directory = bed.dir
+    (directory / "own-hosts.map").write_text("".join(f"{host} {name};\n" for host, name, _ in tenants))
+    (directory / "own-keys.map").write_text("".join(f"{host}:{key} mobile;\n" for host, _, key in tenants))
+    return start(bed, "own", http=OWN_MEANS.format(dir=directory), server=OWN_SERVER.format(), location=OWN_LOCATION)
 
 
 def haproxy(bed, alg, key, issuer, tenants):

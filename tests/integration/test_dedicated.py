@@ -33,6 +33,7 @@ nginx = {nginx}
 modules = {modules}
 user = {user}
 ports = {ports}
+cgroup = {cgroup}
 backoff_min = 50ms
 backoff_max = 400ms
 poll = 200ms
@@ -41,6 +42,9 @@ drain_timeout = 5s
 """
 
 
+# below it each gateway has a cgroup; of this run alone
+CGROUP = f"tiergate-tests-{os.getpid()}"
+
 # a part of them for each platform, so that runs beside each other rarely meet
 PORTS = [f"{low}-{low + 249}" for low in range(21000, 29000, 250)]
 
@@ -48,7 +52,7 @@ PORTS = [f"{low}-{low + 249}" for low in range(21000, 29000, 250)]
 def provisioner(directory, node="n1", ports=None, nginx=process.NGINX, user=USER, more=""):
     ports = ports or random.choice(PORTS)
     return PROVISIONER.format(node=node, directory=directory, nginx=nginx, modules=MODULES,
-                              user=user, ports=ports, more=more)
+                              user=user, ports=ports, cgroup=CGROUP, more=more)
 
 
 def processes(prefix):
@@ -66,9 +70,12 @@ def processes(prefix):
 def cgroup(pid):
     """The directory of a process's cgroup of its own, if it has one."""
     lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    path = next((line[3:] for line in lines if line.startswith("0::/tiergate.instances/")), None)
-    mounts = [line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"]
-    return pathlib.Path(mounts[0] + path) if path else None
+    path = next((line[3:] for line in lines if line.startswith(f"0::/{CGROUP}/")), None)
+    return pathlib.Path(cgroup_mounts()[0] + path) if path else None
+
+
+def cgroup_mounts():
+    return [line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"]
 
 
 class Instance:
@@ -150,6 +157,9 @@ class Dedicated(Platform):
                 process.reap(pid)
                 if group and not (group / "cgroup.procs").read_text():
                     group.rmdir()
+        for mount in cgroup_mounts():
+            if os.path.isdir(f"{mount}/{CGROUP}"):
+                os.rmdir(f"{mount}/{CGROUP}")
 
     def problems(self):
         found = super().problems()
