@@ -28,6 +28,8 @@ LOADED = 0.1        # s on a core by which a gateway shows that it is under load
 PACE = 16           # ms that each of 32 connections rests: 2,000 requests/s
 TIME = 480          # s, for all of it but the end: what is not reached by then is measured with fewer
 
+CGROUP = f"tiergate-bench-{os.getpid()}"
+
 # what docs/benchmarks.md promises
 BUDGETS = []
 
@@ -38,6 +40,7 @@ directory = {directory}
 modules   = {modules}
 nginx     = {nginx}
 user      = {user}
+cgroup    = {cgroup}
 trusted   = 127.0.0.1/32
 
 [http]
@@ -202,6 +205,8 @@ def retire(bed, directory):
         shutil.rmtree(directory.resolve(), ignore_errors=True)
         if directory.is_symlink():
             directory.unlink()
+        with contextlib.suppress(OSError):
+            process.remove_cgroup(CGROUP)
 
 
 def interrupted(_signal, _frame):
@@ -258,7 +263,7 @@ def run(_options):
     end = time.monotonic() + TIME
     directory = process.folder("bench-instances")
     bed = beds.Bed("tier", PROVISIONER.format(directory=directory, modules=process.MODULE.parent,
-                                              nginx=process.NGINX, user=pwd.getpwuid(os.geteuid()).pw_name))
+                                              nginx=process.NGINX, user=pwd.getpwuid(os.geteuid()).pw_name, cgroup=CGROUP))
     try:
         bed.backend()
         bed.issuer(beds.Keys())

@@ -71,11 +71,7 @@ def cgroup(pid):
     """The directory of a process's cgroup of its own, if it has one."""
     lines = pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     path = next((line[3:] for line in lines if line.startswith(f"0::/{CGROUP}/")), None)
-    return pathlib.Path(cgroup_mounts()[0] + path) if path else None
-
-
-def cgroup_mounts():
-    return [line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2"]
+    return pathlib.Path(process.cgroup_mounts()[0] + path) if path else None
 
 
 class Instance:
@@ -157,9 +153,7 @@ class Dedicated(Platform):
                 process.reap(pid)
                 if group and not (group / "cgroup.procs").read_text():
                     group.rmdir()
-        for mount in cgroup_mounts():
-            if os.path.isdir(f"{mount}/{CGROUP}"):
-                os.rmdir(f"{mount}/{CGROUP}")
+        process.remove_cgroup(CGROUP)
 
     def problems(self):
         found = super().problems()

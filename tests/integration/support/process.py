@@ -142,3 +142,16 @@ class Log:
         """Waits for a line."""
         return until(lambda: re.search(pattern, self.since(mark)),
                      lambda: f"{pattern!r} in {self.path}:\n{self.since(mark)[-2000:]}", timeout)
+
+
+def cgroup_mounts():
+    """Where cgroup2 is mounted."""
+    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    return [mount[1] for mount in mounts if mount[2] == "cgroup2"]
+
+
+def remove_cgroup(name):
+    """A cgroup below the root of cgroup2 in which nothing lives any more, if there is one."""
+    for mount in cgroup_mounts():
+        for path, _, _ in os.walk(f"{mount}/{name}", topdown=False):
+            os.rmdir(path)
