@@ -186,7 +186,7 @@ def test_a_tenantd_without_gateways_moves_tenants_on(platform):
     other = Tenantd(platform.database, platform.path / "none")
     try:
         # gateways of other tests may still be waited for
-        until(lambda: platform.database.one("SELECT cardinality(tiergate.live_shared_gateways())") == 1,
+        until(lambda: platform.database.one("SELECT tiergate.live_shared_gateways()") == [platform.gateways[0].name],
               "the only gateway", 10)
         tenant = platform.onboard(**OPEN)
         move(platform, tenant, "dedicated")
@@ -194,7 +194,8 @@ def test_a_tenantd_without_gateways_moves_tenants_on(platform):
         platform.tenantd.stop(signal.SIGKILL)
         platform.database.psql(f"SELECT tiergate.set_tier('{tenant.name}', 'vcluster')")
         placed(platform, tenant, "shared")
-        assert outcomes(platform, tenant) == ["promote complete", "return incomplete"]
+        # how the promotion ended is for other tests
+        assert outcomes(platform, tenant)[1:] == ["return incomplete"]
         metrics = wire.request(other.socket, "GET", "/metrics", {"Host": "localhost"}).text
         assert 'tiergate_handovers_total{outcome="incomplete"}' in metrics
     finally:
