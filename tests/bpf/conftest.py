@@ -96,9 +96,9 @@ class Stage:
         self.mesh.open(**self.open_options)
 
     def why(self, **like):
-        """The reasons of the denials since the last call, each once.  A test says which records it means: what
-        is sent again of a connection that an earlier one closed may be denied as well."""
-        return sorted({e["reason"] for e in self.mesh.events(type=5, **like)})
+        """The reasons of the denials since the last call, each once; waits for the first.  A test says which
+        records it means: what is sent again of a connection that an earlier one closed may be denied as well."""
+        return sorted({e["reason"] for e in self.mesh.told(type=5, **like)})
 
     def end(self):
         undo = Undo()

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from support.mesh import (AT_CONNECT, AT_EGRESS, AT_INGRESS, AT_SENDMSG, DEFAULTS, FROM_OTHER, HOST, HOST_SOURCE, UDP,
-                          WHY)
+from support.mesh import (AT_CONNECT, AT_EGRESS, AT_INGRESS, AT_SENDMSG, DEFAULTS, FROM_OTHER, HOST, HOST_SOURCE, TCP,
+                          UDP, WHY)
 
 ORDERS, SHOP, THIEF = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 ORDERS6, SHOP6, THIEF6 = "fd77::1", "fd77::2", "fd77::3"
@@ -167,8 +167,8 @@ def test_socket_from_before_a_move(stage, cast):
     cast["thief"].move(str(cast["cgroups"]["shop"].path))
     stage.mesh.events()
     cast["thief"].sendto("moved", b"x", ORDERS, 8053)
-    assert not cast["orders"].peek("u")
     assert stage.why(hook=AT_INGRESS) == [WHY["DENY_OTHER_TENANT"]]
+    assert not cast["orders"].peek("u")
     cast["thief"].move(str(cast["cgroups"]["thief"].path))
 
 
@@ -177,10 +177,11 @@ def test_from_a_node_without_agent(stage, cast, namespaces):
     stage.mesh.address("10.78.0.2", 2, 21)
     stage.mesh.events()
     assert cast["remote"].connect("c", ORDERS, 8080, timeout=QUIET) == "TIMEOUT"
+    assert stage.why(hook=AT_INGRESS, proto=TCP) == [WHY["DENY_OTHER_TENANT"]]
     cast["remote"].udp("d", "10.78.0.2")
     cast["remote"].sendto("d", b"x", ORDERS, 8053)
+    assert stage.why(hook=AT_INGRESS, proto=UDP) == [WHY["DENY_OTHER_TENANT"]]
     assert not cast["orders"].peek("u")
-    assert stage.why(hook=AT_INGRESS) == [WHY["DENY_OTHER_TENANT"]]
     stage.mesh.say("delete-address", "10.78.0.2")
 
 
@@ -216,7 +217,7 @@ def test_port_of_anothers_endpoint(stage, cast):
     cast["thief"].udp("taken-u", shared, 8000)
     mesh.events()
     assert cast["shop"].connect("c", "10.96.0.9", 80, timeout=QUIET) == "TIMEOUT"
-    (record, *_) = mesh.events(type=5)
+    (record, *_) = mesh.told(type=5)
     assert record["hook"] == AT_INGRESS and record["reason"] == WHY["DENY_TAKEN"]
     assert record["src"] == [1, 12] and record["dst"] == [1, 11]
     cast["shop"].udp("d", shared)

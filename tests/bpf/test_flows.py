@@ -90,7 +90,7 @@ def test_what_a_close_tells(stage, cast):
     assert cast["shop"].recv("c")
     cast["shop"].close("c")
     cast["orders"].close("a")
-    closed = stage.mesh.events(50, type=CLOSE)
+    closed = stage.mesh.told(2, type=CLOSE, to=[SHARED, 8100])
     caller = [e for e in closed if e["out"] >= 100_000]
     assert caller and caller[0]["ns"] > 0 and caller[0]["srtt"] > 0
     assert any(e["in"] >= 100_000 for e in closed)

@@ -35,7 +35,7 @@ def test_service_is_found_and_shown_as_asked_for(stage, cast):
     cast["shop"].close("c")
     cast["orders"].close("a")
 
-    records = stage.mesh.events(hook=AT_SOCKOPS)
+    records = stage.mesh.told(4, hook=AT_SOCKOPS)       # of each end, opened and closed
     opened = [e for e in records if e["type"] == CONNECT]
     closed = [e for e in records if e["type"] == CLOSE and e["out"] >= 5]
     assert len(opened) == 1 and len(closed) == 1

@@ -7,6 +7,8 @@ import pathlib
 import re
 import subprocess
 
+from .node import until
+
 HEADER = (pathlib.Path(__file__).parents[3] / "bpf/tg_mesh.h").read_text()
 MESHCTL = os.environ.get("TIERGATE_BUILD", "build") + "/tests/meshctl"
 
@@ -74,6 +76,17 @@ class Mesh:
         self.say("events", ms)
         kept, self.kept = self.kept, []
         return [e for e in kept if all(e[k] == v for k, v in like.items())]
+
+    def told(self, count=1, **like):
+        """The same, once there are so many: what the kernel does after a call has returned, on the way of a packet
+        or of a socket to its end, is not recorded at once."""
+        records = []
+
+        def enough():
+            records.extend(self.events(**like))
+            return len(records) >= count
+        until(enough, lambda: f"{count} records of {like}: {records}")
+        return records
 
     def counters(self):
         return {int(k): int(v) for k, v in (pair.split("=") for pair in self.say("counters").split())}
