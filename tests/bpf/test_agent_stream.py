@@ -226,7 +226,7 @@ def test_a_workload_changes_its_name(stage):
         stage.holds()
 
 
-def checked(stage, healthy, seconds=10):
+def checked(stage, healthy):
     """What the agent has reported last of each endpoint, once that is as wanted."""
     def told():
         last = {}
@@ -234,7 +234,7 @@ def checked(stage, healthy, seconds=10):
             if path == "/v1/gateways/node-a/mesh":
                 last |= {entry["endpoint"]: entry for entry in body["health"]}
         return last if {number: entry["healthy"] for number, entry in last.items()} == healthy else None
-    return until(told, lambda: f"{healthy}: {[p for p in stage.fake.posts if p[0].endswith('/mesh')][-3:]}", seconds)
+    return until(told, lambda: f"{healthy}: {[p for p in stage.fake.posts if p[0].endswith('/mesh')][-3:]}")
 
 
 UNFINISHED = b"HTTP/1.1 2"
@@ -277,7 +277,7 @@ def test_health_by_tcp(stage):
     stage.fake.posts.clear()
     endpoints = [{"id": 1, "address": ORDERS, "port": 8080, "node": "a"}, {"id": 2, "address": ORDERS, "port": 8089, "node": "a"},
                  {"id": 3, "address": ORDERS, "port": 8088, "node": "b"}, {"id": 4, "address": ORDERS, "port": 8087}]
-    stage.fake.say(with_(service(11), endpoints=endpoints, health={"type": "tcp", **CHECK}), bookmark(10))
+    stage.fake.say(with_(service(11), endpoints=endpoints, health={"type": "tcp", **CHECK}), bookmark(11))
     told = checked(stage, {1: True, 2: False})
     assert "refused" in told[2]["reason"]
     stage.actors["orders"].listen("late", ORDERS, 8089)
@@ -288,7 +288,7 @@ def test_health_by_tcp(stage):
     stage.fake.posts.clear()
     stage.fake.cut()
     stage.fake.streams(seen + 1)
-    stage.fake.say(bookmark(10))
+    stage.fake.say(bookmark(11))
     checked(stage, {1: True, 2: False})
 
 
@@ -297,7 +297,7 @@ def test_health_by_ipv6(stage):
     stage.fake.posts.clear()
     endpoints = [{"id": 6, "address": "fd77::1", "port": 8085, "node": "a"}, {"id": 7, "address": "fd77::1", "port": 8084, "node": "a"}]
     stage.fake.say(with_(service(11), addresses=[VIRTUAL, "fd96::1"], endpoints=endpoints,
-                         health={"type": "http", "path": "/", **CHECK}), bookmark(10))
+                         health={"type": "http", "path": "/", **CHECK}), bookmark(11))
     checked(stage, {6: True, 7: False})
     assert web.seen[0].startswith(b"GET / HTTP/1.1\r\nHost: [fd77::1]\r\n")
     web.answer = None
@@ -313,7 +313,7 @@ def test_health_by_http(stage):
     stage.fake.posts.clear()
     health = {"type": "http", "path": "/healthz?deep=1", **CHECK}
     stage.fake.say(with_(service(11), endpoints=[{"id": 5, "address": ORDERS, "port": 8086, "node": "a"}], health=health),
-                   bookmark(10))
+                   bookmark(11))
     checked(stage, {5: True})
     assert web.seen[0].startswith(b"GET /healthz?deep=1 HTTP/1.1\r\nHost: 10.77.0.1\r\n")
     for answer, why in ((b"HTTP/1.1 500 No\r\n\r\n", "status 500"), (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"), (b"", "closed"),
@@ -335,7 +335,6 @@ def test_gone(stage):
     stage.fake.answer = b"HTTP/1.1 410 Gone\r\nContent-Length: 2\r\n\r\n{}"
     stage.fake.cut()
     stage.fake.streams(seen + 1)
-    stage.fake.answer = None
     stage.agent.wait("everything is listed anew", mark)
     until(lambda: "since=0" in stage.fake.watches[-1], "a list")
     stage.fake.posts.clear()
@@ -351,8 +350,9 @@ def test_gone(stage):
 
 def test_silence(stage):
     """No line for five seconds: the stream is begun anew."""
-    seen = len(stage.fake.watches)
+    seen, stage.fake.quiet = len(stage.fake.watches), True
     assert "since=10" in stage.fake.streams(seen + 1)
+    stage.fake.quiet = False
     stage.fake.say(bookmark(10))
     stage.holds()
 

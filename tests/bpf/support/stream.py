@@ -38,7 +38,8 @@ class FakeTenantd(socketserver.ThreadingUnixStreamServer):
         self.posts, self.watches = [], []
         self.changed = threading.Condition()
         self.current = None
-        self.answer = None
+        self.answer = None              # to the next stream, instead of one
+        self.last, self.quiet = None, False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, request, client_address):
@@ -50,16 +51,16 @@ class FakeTenantd(socketserver.ThreadingUnixStreamServer):
             number = len(self.watches)
             if self.answer:
                 handler.wfile.write(self.answer)
+                self.answer = None
                 self.changed.notify_all()
                 return
-            self.current = (number, handler)
+            self.current, self.last = (number, handler), None
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/jsonl\r\n"
                                 b"Transfer-Encoding: chunked\r\nTiergate-Registry: " + REGISTRY.encode() + b"\r\n\r\n")
             self.changed.notify_all()
             while self.current and self.current[0] == number:
-                self.changed.wait(0.5)
-                if not self.current or self.current[0] != number:
-                    break
+                if not self.changed.wait(1) and self.last and not self.quiet:
+                    self.say(self.last)         # as tenantd does; agents leave a stream that says nothing
 
     def streams(self, number):
         """Waits for the number-th stream; its path."""
@@ -67,16 +68,15 @@ class FakeTenantd(socketserver.ThreadingUnixStreamServer):
             assert self.changed.wait_for(lambda: len(self.watches) >= number, 10), self.watches
             return self.watches[number - 1]
 
-    def raw(self, data):
+    def say(self, *lines):
+        """Lines: text as it is, others as JSON.  A BOOKMARK at their end is said again, until there is more to say."""
+        data = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
         with self.changed:
             handler = self.current[1]
-            handler.wfile.write(data)
+            handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             handler.wfile.flush()
-
-    def say(self, *lines):
-        """Lines: text as it is, others as JSON."""
-        data = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
-        self.raw(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            ended = isinstance(lines[-1], dict) and lines[-1]["type"] == "BOOKMARK"
+            self.last = bookmark(lines[-1]["revision"]) if ended else None
 
     def cut(self):
         with self.changed:
