@@ -106,8 +106,9 @@ def test_limits(site, cast):
     limited = site.rest.call("GET", path) | {"limits": {"connections_per_second": 1, "burst": 5}}
     site.rest.call("PUT", path, limited)
     site.acked(site.database.revision())
+    begin = time.monotonic()
     outcomes = cast["shop"].try_many(at, 80, 100)
-    assert 5 <= outcomes["ok"] < 20 and outcomes["EPERM"] == 100 - outcomes["ok"]
+    assert 5 <= outcomes["ok"] <= 6 + (time.monotonic() - begin) and outcomes["EPERM"] == 100 - outcomes["ok"] > 0
     counters = "SELECT (counters->>'DENY_RATE')::integer, (counters->>'DENY_OPEN')::integer FROM tiergate.mesh_agents"
     site.apply("SELECT tiergate.mesh_set_limit('acme', 'orders')")
     assert site.database.one(counters) == (outcomes["EPERM"], 2)
@@ -270,7 +271,7 @@ def test_other_tenants(site, cast):
     shown = site.apply("DELETE FROM tiergate.mesh_workloads WHERE tenant = 'beta';"
                        "UPDATE tiergate.mesh_nodes SET tenants = '{acme}' WHERE name = 'a'")
     assert shown["state"] == "live"
-    assert cast["web"].connect("c", ORDERS, 8080) != (ORDERS, 8080)
+    assert cast["web"].connect("c", ORDERS, 8080, timeout=0.4) != (ORDERS, 8080)
     assert cast["shop"].connect_many(virtual(site), 80, 5) == {8081: 5}
     site.apply("UPDATE tiergate.mesh_nodes SET tenants = '{*}' WHERE name = 'a';" + web)
     assert cast["web"].connect("c", ORDERS, 8080) == "EPERM"

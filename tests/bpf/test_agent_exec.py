@@ -19,7 +19,7 @@ SERVED, SERVED6, HOST, HOST6 = "10.77.0.1", "fd77::1", "10.77.0.2", "fd77::2"
 # What a workload does: a call, told by the exit status.
 CALL = """
 import socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5, (sys.argv[3], 0) if sys.argv[3:] else None)
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 15, (sys.argv[3], 0) if sys.argv[3:] else None)
 print(s.getsockname()[0], flush=True)
 """
 
@@ -50,7 +50,7 @@ def agent(site):
 
 def run(agent, *words, **more):
     done = agent.exec(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-    out, said = done.communicate(timeout=20)
+    out, said = done.communicate(timeout=40)
     return done.returncode, out.strip(), said.strip()
 
 
@@ -206,7 +206,7 @@ def test_agent_dies_meanwhile(site, agent):
     stay, end = (agent.exec(PYTHON, "-c", STAY, service="shop", options=("--netns", "--name", name), stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE) for name in ("stays", "ends"))
     assert stay.stdout.readline() == end.stdout.readline() == b"here\n"
-    assert len(links(agent)) == 2
+    until(lambda: len(links(agent)) == 2, lambda: f"the veths of these two alone: {links(agent)}")
     agent.stop(signal.SIGKILL)
     end.communicate()
     assert (agent.folder / "acme/shop/ends").exists()
@@ -277,6 +277,7 @@ def test_who_may(agent):
     """A user without the right is refused, by the socket's mode and, when that lets anybody in, by the agent."""
     def often():
         return subprocess.run([PYTHON, "-c", OFTEN], cwd=agent.path, capture_output=True, text=True, check=False)
+    until(lambda: not agent.workloads(), lambda: f"{agent.workloads()} of earlier tests to go")
     assert "PermissionError" in often().stderr
     os.chmod(agent.socket, 0o666)
     asked = often()
@@ -337,6 +338,7 @@ def test_members_of_the_group_may(agent):
 
 def test_so_many_at_once(agent):
     """Those of an earlier life of the agent count; when one ends there is room again."""
+    until(lambda: not agent.workloads(), lambda: f"{agent.workloads()} of earlier tests to go")
     agent.configure(exec_limit=2)
     agent.restart(signal.SIGTERM)
     try:

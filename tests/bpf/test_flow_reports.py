@@ -3,6 +3,7 @@
 
 import re
 import socket
+import time
 
 import pytest
 
@@ -48,7 +49,7 @@ def flows(site, query="", tenant="acme"):
 def wait_flows(site, n, query="", tenant="acme"):
     """The items, once there are n of them."""
     return until(lambda: (items := flows(site, query, tenant)["items"]) and len(items) >= n and items,
-                 lambda: f"{n} of {query}: {flows(site, query, tenant)}", 10)
+                 lambda: f"{n} of {query}: {flows(site, query, tenant)}")
 
 
 def metrics(site):
@@ -192,23 +193,25 @@ def test_a_flood_hides_nothing_of_others(site, cast):
     """While beta floods, each single denial of acme is there; what beta lost is counted, and told."""
     before = len(flows(site, "verdict=denied&source=shop")["items"])
     at = virtual(site)
+    begin = time.monotonic()
     cast["web"].begin("try_many", at, 80, 20000)
     for n in range(30):
         assert cast["shop"].connect(f"d{n}", STRANGER, 9000 + n) == "EPERM"
     cast["web"].result()
+    took = time.monotonic() - begin
     wait_flows(site, before + 30, "verdict=denied&source=shop")
     for n in range(30):
         assert len(flows(site, f"port={9000 + n}")["items"]) == 1
     assert not [i for i in flows(site, "verdict=denied&source=shop")["items"] if "lost" in i]
 
     sampled = metrics(site)['tiergate_mesh_lost_records_total{reason="denials_sampled"}']
-    assert sampled > 10000
+    assert sampled > max(0, 10_000 - 200 * took)
 
     def told():
         """The next record tells; there is one when the bucket has filled again."""
         cast["web"].connect("e", at, 80)
         return flows(site, "", "beta")["lost"] >= sampled
-    until(told, lambda: f"{sampled}: {flows(site, '', 'beta')['lost']}", 20)
+    until(told, lambda: f"{sampled}: {flows(site, '', 'beta')['lost']}")
 
 
 def test_the_registry_away(site, cast):
@@ -220,10 +223,10 @@ def test_the_registry_away(site, cast):
         cast["orders"].accept("v", "l")
         for name, socket_name in (("shop", "w"), ("orders", "v")):
             cast[name].close(socket_name)
-    until(lambda: metrics(site)["tiergate_mesh_records_queued"] + 1 > 0, "metrics without a registry", 5)
+    until(lambda: metrics(site)["tiergate_mesh_records_queued"] + 1 > 0, "metrics without a registry")
     before = site.database.one("SELECT count(*) FROM tiergate.flows WHERE type = 'open'")
     site.tenantd.start()
     until(lambda: site.database.one("SELECT count(*) FROM tiergate.flows WHERE type = 'open'") == before + 5,
-          lambda: site.database.one("SELECT count(*) FROM tiergate.flows WHERE type = 'open'"), 20)
-    until(lambda: metrics(site)["tiergate_mesh_records_queued"] == 0, "an empty queue", 10)
+          lambda: site.database.one("SELECT count(*) FROM tiergate.flows WHERE type = 'open'"))
+    until(lambda: metrics(site)["tiergate_mesh_records_queued"] == 0, "an empty queue")
     assert site.database.one("SELECT count(*) FROM tiergate.flows WHERE type = 'open'") == before + 5

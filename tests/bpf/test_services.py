@@ -2,6 +2,7 @@
 """Endpoints: by weight, healthy ones only, many; limits; full maps; records under flood."""
 
 import math
+import time
 
 import pytest
 
@@ -73,8 +74,9 @@ def test_datagrams_of_a_socket_stay_with_an_endpoint(stage, cast):
     cast["shop"].udp("s", SHOP)
     for _ in range(20):
         cast["shop"].sendto("s", b"x", VIRTUAL, 53)
-    heard = [name for name in ("u0", "u1") if cast["orders"].peek(name)]
+    heard = until(lambda: [name for name in ("u0", "u1") if cast["orders"].peek(name)], "one of them to arrive")
     assert len(heard) == 1
+    assert [cast["orders"].recv(heard[0]) for _ in range(20)] == [b"x"] * 20
     # Its endpoint goes down: the other one from now on.
     down = int(heard[0][1])
     both[down] = (*both[down][:2], 50, 0)
@@ -104,8 +106,9 @@ def test_open_connections_are_limited(stage, cast):
 def test_rate_is_limited(stage, cast):
     stage.mesh.service(1, 11, VIRTUAL, 80, (ORDERS, 8000), rate=5, burst=20)
     stage.mesh.events()
+    begin = time.monotonic()
     outcomes = cast["shop"].try_many(VIRTUAL, 80, 200)
-    assert 20 <= outcomes["ok"] < 60 and outcomes["EPERM"] == 200 - outcomes["ok"]
+    assert 20 <= outcomes["ok"] <= 21 + 5 * (time.monotonic() - begin) and outcomes["EPERM"] == 200 - outcomes["ok"] > 0
     assert stage.why(hook=AT_CONNECT, dst=[1, 11]) == [WHY["DENY_RATE"]]
     stage.mesh.service(1, 11, VIRTUAL, 80, (ORDERS, 8000))
     assert cast["shop"].try_many(VIRTUAL, 80, 50) == {"ok": 50}
@@ -114,15 +117,16 @@ def test_rate_is_limited(stage, cast):
 def test_flood_hides_nobody(stage, cast):
     """Tenant 2 is refused thousands of times; the one refusal of tenant 3 is told, and what was left out is counted."""
     stage.mesh.events()
-    before = stage.mesh.counters()
+    before, begin = stage.mesh.counters(), time.monotonic()
     assert cast["stranger"].try_many(VIRTUAL, 80, 5_000) == {"EPERM": 5_000}
+    took = time.monotonic() - begin
     assert cast["other"].connect("c", VIRTUAL, 80) == "EPERM"
     records = stage.mesh.events(type=DENY)
     after = stage.mesh.counters()
     flood = [e for e in records if e["src"] == [2, 21]]
     assert len([e for e in records if e["src"] == [3, 31]]) == 1
     left_out = after[LOST_DENY_SAMPLED] - before.get(LOST_DENY_SAMPLED, 0)
-    assert len(flood) + left_out == 5_000 and left_out > 3_000
+    assert len(flood) + left_out == 5_000 and left_out > max(0, 3_000 - 100 * took)
     assert after[WHY["DENY_OTHER_TENANT"]] - before.get(WHY["DENY_OTHER_TENANT"], 0) == 5_001
     # The next record of the flooder says how many were left out.
     told = sum(e["lost"] for e in flood)

@@ -97,15 +97,17 @@ while True:
 """
 CALL = """
 import socket, sys
-s = socket.create_connection((sys.argv[1], 80), 5)
+s = socket.create_connection((sys.argv[1], 80), float(sys.argv[2]))
 print(s.makefile().read())
 """
 
+PATIENCE = 15       # s; the other node has to hear of a new caller first
 
-def run(agent, at, service="shop", tenant="acme", options=("--netns",)):
-    done = agent.exec(PYTHON, "-c", CALL, at, service=service, tenant=tenant, options=options, stdout=subprocess.PIPE,
+
+def run(agent, at, service="shop", tenant="acme", options=("--netns",), patience=PATIENCE):
+    done = agent.exec(PYTHON, "-c", CALL, at, patience, service=service, tenant=tenant, options=options, stdout=subprocess.PIPE,
                       stderr=subprocess.PIPE, text=True)
-    said, why = done.communicate(timeout=20)
+    said, why = done.communicate(timeout=40)
     return done.returncode, said.strip(), why.strip()
 
 
@@ -165,7 +167,7 @@ def test_a_workload_of_exec_without_a_network_of_its_own(site, cast, running):
     assert (status, source, why) == (0, "10.78.0.1", "")
     assert run(a, running["at"], "web", "beta", options=())[0] == 1
     apply(site, "SELECT tiergate.mesh_set_default('acme', from_node => false)")
-    status, _, why = run(a, running["at"], options=())
+    status, _, why = run(a, running["at"], options=(), patience=5)
     assert status == 1 and "timed out" in why
     apply(site, "SELECT tiergate.mesh_set_default('acme', from_node => true)")
 
@@ -183,12 +185,12 @@ def test_an_agent_that_was_away_knows_new_callers(site, cast, running):
     a, b = cast["agents"]["a"], cast["agents"]["b"]
     b.stop(signal.SIGKILL)
     waits = "import sys; print('here', flush=True); sys.stdin.readline()\n"
-    caller = a.exec(PYTHON, "-c", waits + CALL, running["at"], service="shop", options=("--netns", "--name", "meanwhile"),
+    caller = a.exec(PYTHON, "-c", waits + CALL, running["at"], PATIENCE, service="shop", options=("--netns", "--name", "meanwhile"),
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert caller.stdout.readline() == "here\n"
     until(lambda: site.database.execute("SELECT name FROM tiergate.mesh_workloads WHERE name = 'meanwhile'"), "the workload")
     b.start()
     for node in ("a", "b"):
         site.acked(site.database.revision(), node)
-    said, _ = caller.communicate("go\n", timeout=20)
+    said, _ = caller.communicate("go\n", timeout=40)
     assert caller.returncode == 0 and said.startswith("10.79.0.")

@@ -15,7 +15,7 @@ import traceback
 
 from .node import until
 
-TIMEOUT = 3
+TIMEOUT = 10     # s; longer than between two times that TCP sends again what was cut for some seconds
 
 
 def family(address):
@@ -115,9 +115,10 @@ class Sockets:
         return outcomes
 
     def connect_until(self, address, port, stop):
-        """Connects again and again until the file is there; outcomes."""
-        outcomes = {}
-        while not os.path.exists(stop):
+        """Connects again and again until the file is there, and then fifty times more; outcomes."""
+        outcomes, last = {}, False
+        while not last:
+            last = os.path.exists(stop)
             for outcome, n in self.try_many(address, port, 50).items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + n
         return outcomes

@@ -23,7 +23,7 @@ def cgroup_root():
     return None
 
 
-def until(check, what, seconds=10):
+def until(check, what, seconds=30):
     """Waits for a true answer, which it returns.  what may be a callable: it is asked at the end."""
     deadline = time.monotonic() + seconds
     while True:
@@ -66,7 +66,7 @@ class Cgroup:
                     raise
         return found
 
-    def remove(self, seconds=5):
+    def remove(self, seconds=15):
         """It and all below, once their processes have gone.  Those that do not go are killed, and named."""
         left = {}
         try:

@@ -79,7 +79,7 @@ class Agent:
             self.wait(r"live at revision")
         return self
 
-    def wait(self, pattern, mark=None, seconds=10):
+    def wait(self, pattern, mark=None, seconds=30):
         """The match of a line since the start."""
         mark = self.mark if mark is None else mark
 
@@ -161,7 +161,7 @@ class Site:
         assert status == 0, said
         return self.database.revision()
 
-    def acked(self, revision, node="a", seconds=10):
+    def acked(self, revision, node="a", seconds=30):
         """Waits until the node's agent has acknowledged it; what the registry knows of the agent."""
         def known():
             shown = self.rest.call("GET", f"/v1/gateways/node-{node}")
