@@ -16,12 +16,20 @@ from test_dedicated import Dedicated, Instance, drop
 
 OPEN = {"routes": [route(websocket=True)]}
 
+# For a move on a slow machine: a held request is answered all the same, and the other gateway is waited for.
+PATIENT = {"http": "underscores_in_headers on; tenant_load_wait 10s;"}
+
+
+def patience(database, seconds):
+    database.execute(f"UPDATE tiergate.settings SET value = '\"{seconds} seconds\"' WHERE name = 'gateways.handover_timeout'")
+
 
 @pytest.fixture(scope="module")
 def platform(request, database, backend):
     platform = Dedicated(database, backend, process.folder("promotion"), more="trusted = 127.0.0.1/32")
     database.execute("UPDATE tiergate.settings SET value = '\"0 seconds\"' WHERE name = 'gateways.linger'")
-    platform.gateway("shared-1", workers=2)
+    patience(database, 10)
+    platform.gateway("shared-1", workers=2, **PATIENT)
     yield platform
     for name, in database.execute("SELECT name FROM tiergate.tenants"):
         platform.rest.call("DELETE", f"/v1/tenants/{name}")
@@ -71,7 +79,7 @@ def placed(platform, tenant, where):
     query = ("SELECT t.placement || coalesce((SELECT '/' || h.step FROM tiergate.handovers h"
              " WHERE h.tenant_id = t.id AND h.finished_at IS NULL), '') FROM tiergate.tenants t WHERE t.name = %s")
     until(lambda: platform.database.one(query, [tenant.name]) == where,
-          lambda: f"{where}: {platform.database.one(query, [tenant.name])}\n{platform.tenantd.log.text[-3000:]}", 20)
+          lambda: f"{where}: {platform.database.one(query, [tenant.name])}\n{platform.tenantd.log.text[-3000:]}")
 
 
 def move(platform, tenant, tier):
@@ -130,7 +138,7 @@ def test_no_quota_counts_anew(platform, window):
 @pytest.fixture
 def two(platform):
     """Two shared gateways, to both of which a tenant's clients go."""
-    second = platform.gateway("shared-2")
+    second = platform.gateway("shared-2", **PATIENT)
     yield [platform.gateways[0], second]
     platform.retire(second)
 
@@ -187,11 +195,12 @@ def test_a_tenantd_without_gateways_moves_tenants_on(platform):
     try:
         # gateways of other tests may still be waited for
         until(lambda: platform.database.one("SELECT tiergate.live_shared_gateways()") == [platform.gateways[0].name],
-              "the only gateway", 10)
+              "the only gateway")
         tenant = platform.onboard(**OPEN)
         move(platform, tenant, "dedicated")
         # from now on nobody but the other is there: the gateways, and the move, are stuck without it
         platform.tenantd.stop(signal.SIGKILL)
+        patience(platform.database, 2)
         platform.database.psql(f"SELECT tiergate.set_tier('{tenant.name}', 'vcluster')")
         placed(platform, tenant, "shared")
         # how the promotion ended is for other tests
@@ -199,6 +208,7 @@ def test_a_tenantd_without_gateways_moves_tenants_on(platform):
         metrics = wire.request(other.socket, "GET", "/metrics", {"Host": "localhost"}).text
         assert 'tiergate_handovers_total{outcome="incomplete"}' in metrics
     finally:
+        patience(platform.database, 10)
         other.stop()
         platform.tenantd.start()
     assert not other.log.bad()
