@@ -121,9 +121,9 @@ def test_source_over_tcp_with_a_token(platform, backend, postgres, template):
     """By name, of which the first address may answer nothing; with a token of this gateway alone."""
     from support.platform import Platform
     from support.tenantd import Tenantd
-    port = process.free_port()
-    tenantd = Tenantd(postgres.database(template), platform.path / "tcp", 
-                      more=f"[listen]\naddresses = 127.0.0.1:{port}\n[watch]\nrecheck_interval = 500ms\n")
+    tenantd = Tenantd(postgres.database(template), platform.path / "tcp",
+                      more="[listen]\naddresses = 127.0.0.1:0\n[watch]\nrecheck_interval = 500ms\n")
+    port = tenantd.log.wait(r"listening on http://127\.0\.0\.1:(\d+)")[1]
     world = Platform(tenantd.database, tenantd, backend, platform.path)
     folder, gateways = process.folder("gw-tcp"), []
     try:

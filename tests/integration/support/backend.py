@@ -22,6 +22,8 @@ import socket
 import struct
 import threading
 
+from .process import free_port
+
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Seen = collections.namedtuple(
@@ -40,8 +42,8 @@ class Endpoint:
         self.server = None
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
+        self.port = free_port()         # so that it is still there for accept()
+        self.socket.bind(("127.0.0.1", self.port))
         self.address = f"127.0.0.1:{self.port}"
 
     def listen(self):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where things are, folders to run them in, and processes that are surely ended."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -44,10 +46,12 @@ def folder(name):
 
 
 def free_port():
-    """A TCP port that was free a moment ago: whoever uses it tries again."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port that was free a moment ago, and that the kernel gives to no client: whoever uses it tries again."""
+    for port in random.sample(range(10000, 21000), 100):
+        with contextlib.suppress(OSError), socket.socket() as s:
+            s.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("none of a hundred ports is free")
 
 
 def environment():
@@ -66,7 +70,7 @@ def start(command, output, **more):
                                 env={**environment(), **more.pop("env", {})}, **more)
 
 
-def stop(process, how=signal.SIGTERM, timeout=10):
+def stop(process, how=signal.SIGTERM, timeout=30):
     """Ends a process by its pid, with violence after timeout."""
     if process.poll() is None:
         process.send_signal(how)
@@ -101,7 +105,7 @@ def children(pid):
     return [int(child) for child in pids if alive(int(child))]
 
 
-def reap(pid, timeout=10):
+def reap(pid, timeout=30):
     """Waits for the end of a process that may or may not be our child."""
     def gone():
         try:
@@ -138,7 +142,7 @@ class Log:
     def since(self, mark):
         return self.text[mark:]
 
-    def wait(self, pattern, mark=0, timeout=10):
+    def wait(self, pattern, mark=0, timeout=30):
         """Waits for a line."""
         return until(lambda: re.search(pattern, self.since(mark)),
                      lambda: f"{pattern!r} in {self.path}:\n{self.since(mark)[-2000:]}", timeout)
