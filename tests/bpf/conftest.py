@@ -153,7 +153,7 @@ def postgres():
         server.template("tiergate_template", integration("tenantd").migrate)
         yield server
     finally:
-        server.stop()
+        server.end()
         shutil.rmtree(server.path, ignore_errors=True)
 
 

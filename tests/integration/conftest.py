@@ -28,7 +28,7 @@ def pytest_sessionstart(session):
 def postgres():
     server = Server(process.folder("postgres"))
     yield server
-    server.stop()
+    server.end()
     _drop(server.path)
 
 

@@ -24,7 +24,7 @@ class Server:
     def _run(self, command):
         return subprocess.run([TOOL, command, self.path], check=True, text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              timeout=120).stdout.strip()
+                              timeout=400).stdout.strip()
 
     def start(self):
         self.conninfo = self._run("start")
@@ -38,6 +38,10 @@ class Server:
 
     def stop(self):
         self._run("stop")
+
+    def end(self):
+        """For good: its data is not needed any more."""
+        self._run("end")
 
     def execute(self, statement):
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
