@@ -171,24 +171,24 @@ def test_rotation_with_grace(platform, onboard):
     tenant = onboard(routes=[route(auth="required")])
     number = platform.rest.call("GET", f"{tenant.path}/keys")["items"][0]["id"]
     began = time.time()
-    new = platform.change("POST", f"{tenant.path}/keys/{number}/rotate", {"grace": 3})
+    new = platform.change("POST", f"{tenant.path}/keys/{number}/rotate", {"grace": 6})
     assert consumer(ask(tenant, new["key"])) == "mobile"
     assert consumer(ask(tenant, tenant.key)) == "mobile"
 
     def old():
         status = ask(tenant, tenant.key).status
-        assert status == 200 or time.time() - began >= 2
+        assert status == 200 or time.time() - began >= 5
         return status == 401
-    until(old, "the old key's end", 8)
+    until(old, "the old key's end")
     assert consumer(ask(tenant, new["key"])) == "mobile"
 
 
 def test_expiry(platform, onboard):
     tenant = onboard(routes=[route(auth="required")])
-    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=3)
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=6)
     made = tenant.new_key("brief", expires_at=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
     assert consumer(ask(tenant, made["key"])) == "brief"
-    until(lambda: ask(tenant, made["key"]).status == 401, "the key's end", 8)
+    until(lambda: ask(tenant, made["key"]).status == 401, "the key's end")
 
 
 def test_keys_that_existed_before(platform, onboard):

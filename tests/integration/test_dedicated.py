@@ -99,12 +99,12 @@ class Instance:
     def condition(self, kind):
         return next((c for c in self.row["conditions"] if c["type"] == kind), None)
 
-    def phase(self, phase, timeout=15):
+    def phase(self, phase, timeout=30):
         return until(lambda: self.row and self.row["phase"] == phase and self.row,
                      lambda: f"{self.name} to be {phase}: {self.row}\n{self.platform.tenantd.log.text[-4000:]}",
                      timeout)
 
-    def settled(self, timeout=15):
+    def settled(self, timeout=30):
         """Ready, and at the generation that is wanted."""
         return until(lambda: self.row["phase"] == "ready"
                      and self.row["generation"] == self.row["observed_generation"] and self.row,
@@ -113,7 +113,7 @@ class Instance:
     def get(self, target="/", headers=(), key=None):
         return wire.request(self.address, "GET", target, self.tenant.headers(headers, key))
 
-    def serves(self, timeout=15):
+    def serves(self, timeout=30):
         """Waits for the first 200."""
         def served():
             try:
@@ -369,7 +369,7 @@ def test_refused_by_the_second_step(platform, acme):
 
     def refused():
         return acme.condition("ConfigAccepted")["status"] == "False" and acme.row["phase"] == "ready"
-    until(refused, lambda: f"the refusal: {acme.row}", 5)
+    until(refused, lambda: f"the refusal: {acme.row}")
     assert 'previously' in acme.condition("ConfigAccepted")["message"]
     assert acme.condition("ConfigAccepted")["reason"] == "ConfigRefused"
     assert (acme.row["pid"], acme.row["observed_generation"]) == (before["pid"], before["generation"])
@@ -502,7 +502,7 @@ def test_killed_in_each_state(platform, state):
     killed = threading.Event()
 
     def watch(mark):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and not killed.is_set():
             if state in tenantd.log.since(mark):
                 tenantd.process.kill()
@@ -518,7 +518,7 @@ def test_killed_in_each_state(platform, state):
     if state in STATES[4:]:
         # not by REST: the answer might be what is killed
         platform.psql(f"SELECT tiergate.delete_tenant('{instance.tenant.name}')")
-    watcher.join(20)
+    watcher.join(60)
     assert killed.is_set()
     tenantd.process.wait(10)
     tenantd.start()

@@ -92,7 +92,7 @@ class Demo:
             pass        # the last process has closed the terminal
 
     def ended(self):
-        return self.process.wait(60)
+        return self.process.wait(180)
 
     def left(self):
         """Processes that work with the demo's folder."""
@@ -147,7 +147,7 @@ def check(text):
 def test_ends_by_itself_without_a_terminal(demo):
     run = demo(terminal=False)
     assert run.ended() == 0, run.text
-    run.reader.join(10)
+    run.reader.join(30)
     check(run.text)
     assert "The stack stays up" not in run.text
     assert run.left() == []
@@ -157,7 +157,7 @@ def test_ends_by_itself_without_a_terminal(demo):
 def test_stays_on_a_terminal(demo, how):
     run = demo(terminal=True)
     until(lambda: "interrupt (Ctrl-C) to end it" in run.text or run.process.poll() is not None,
-          lambda: run.text, 90)
+          lambda: run.text, 180)
     meshed = check(run.text)
 
     port = int(re.search(r"http://127.0.0.1:(\d+)/status", run.text).group(1))

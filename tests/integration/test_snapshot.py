@@ -260,7 +260,7 @@ def states(gateway):
 
 def settled(gateway):
     """Waits until the file has been read, to whatever end."""
-    until(lambda: ready(gateway)[0] == 200 or "is refused" in gateway.log.text, "the snapshot's fate", 15)
+    until(lambda: ready(gateway)[0] == 200 or "is refused" in gateway.log.text, "the snapshot's fate")
 
 
 def names_of(data):
@@ -380,7 +380,7 @@ def test_snapshot_is_compacted(platform, onboard):
     platform.wait()
     shown = platform.rest.call("GET", f"{tenant.path}/document")
     one = len(json.dumps(shown))
-    until(lambda: gateway.snapshot.stat().st_size < 600 * one, "compaction", 20)
+    until(lambda: gateway.snapshot.stat().st_size < 600 * one, "compaction")
     platform.retire(gateway)
 
 
@@ -516,7 +516,7 @@ def test_hostile_lines(world, line):
     fake.on_watch = on_watch
     fake.stream.send(put(later))
     fake.revision = 30
-    until(lambda: served(gateway, "later.example.com") == "later", lambda: gateway.log.text[-2000:], 12)
+    until(lambda: served(gateway, "later.example.com") == "later", lambda: gateway.log.text[-2000:])
     assert served(gateway, "good.example.com") == "good"
     if line.strip():
         until(lambda: gateway.metrics().get("tiergate_stream_refused_total"), "the count of refused lines")
@@ -581,7 +581,7 @@ def test_a_list_drops_what_it_does_not_name(world):
     fake.on_watch = relist
     fake.revision = 30
     fake.stream.close()
-    until(lambda: served(gateway, "good.example.com") == "unknown-host", "the list's end", 12)
+    until(lambda: served(gateway, "good.example.com") == "unknown-host", "the list's end")
     assert served(gateway, "later.example.com") == "later"
     since = [s.since for s in fake.streams]
     assert since[-1] == 0 and since[-2] == 20, since
@@ -598,7 +598,7 @@ def test_an_interrupted_list_drops_nothing(world):
         stream.close()
     fake.on_watch = lambda s: (s.begin("410 Gone", {"Content-Length": "0"}), s.close()) if s.since else half(s)
     fake.stream.close()
-    until(lambda: len(begun) >= 2, "two attempts", 15)
+    until(lambda: len(begun) >= 2, "two attempts")
     holds(lambda: served(gateway, "good.example.com") == "good", "good is served", 0.5)
 
     def whole(stream):
@@ -606,7 +606,7 @@ def test_an_interrupted_list_drops_nothing(world):
         stream.send(put(document("later", 3, 20, port)), bookmark(30, complete=True))
     fake.revision = 30
     fake.on_watch = whole
-    until(lambda: served(gateway, "good.example.com") == "unknown-host", "the whole list", 15)
+    until(lambda: served(gateway, "good.example.com") == "unknown-host", "the whole list")
 
 
 def test_resumes_from_the_last_revision(world):
@@ -615,7 +615,7 @@ def test_resumes_from_the_last_revision(world):
     fake.wait_ack(33)
     before = len(fake.streams)
     fake.stream.close()
-    until(lambda: len(fake.streams) > before, "a new stream", 10)
+    until(lambda: len(fake.streams) > before, "a new stream")
     assert fake.streams[-1].since == 33
     assert fake.streams[-1].query["for"] == "fake"
     assert fake.streams[-1].query.get("registry") in (None, fake.registry)
@@ -626,7 +626,7 @@ def test_silence_is_death(world):
     fake, gateway, port = world
     fake.bookmarks = False
     before = len(fake.streams)
-    until(lambda: len(fake.streams) > before, "a new stream", 12)
+    until(lambda: len(fake.streams) > before, "a new stream")
     fake.bookmarks = True
     assert fake.streams[-1].since == 10
     assert served(gateway, "good.example.com") == "good"
@@ -656,10 +656,10 @@ def test_answers_that_are_no_stream(world, answer):
     good = fake.on_watch
     fake.on_watch = lie
     fake.stream.close()
-    until(lambda: answered, "a first attempt", 10)
+    until(lambda: answered, "a first attempt")
     assert served(gateway, "good.example.com") == "good"
     fake.on_watch = good
-    until(lambda: fake.streams[-1].open and fake.streams[-1].begun, "a good stream again", 15)
+    until(lambda: fake.streams[-1].open and fake.streams[-1].begun, "a good stream again")
     fake.follow(put(document("later", 3, 40, port)), revision=40)
     fake.wait_ack(40)
     assert served(gateway, "later.example.com") == "later"

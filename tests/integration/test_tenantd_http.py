@@ -152,7 +152,7 @@ def test_bodies_are_bounded(daemon):
 
 def test_expect(daemon):
     body = b'{"name": "expect"}'
-    with wire.Connection(daemon.socket, 5) as connection:
+    with wire.Connection(daemon.socket) as connection:
         connection.send(post(b"", b"Content-Length: %d" % len(body), b"Expect: 100-continue"))
         assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
         connection.send(body)
@@ -166,9 +166,9 @@ def test_an_import_may_be_larger_and_only_one_at_a_time(daemon):
         return (b"POST /v1/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonl\r\n"
                 b"Content-Length: %d\r\n\r\n" % length)
     line = b'{"name": "large"}\n' + b" " * 1000 + b"\n" * 100000
-    with wire.Connection(daemon.socket, 5) as first:
+    with wire.Connection(daemon.socket) as first:
         first.send(head(len(line)) + line[:10])
-        with wire.Connection(daemon.socket, 5) as second:
+        with wire.Connection(daemon.socket) as second:
             second.send(head(len(line)) + line)
             answer = second.response()
             assert answer.status == 503 and answer.problem == "overloaded"
@@ -185,7 +185,7 @@ def test_an_import_may_be_larger_and_only_one_at_a_time(daemon):
 def test_slow_requests_have_a_deadline(daemon):
     """A byte now and then does not keep a request alive."""
     begin = time.monotonic()
-    with wire.Connection(daemon.socket, 5) as connection:
+    with wire.Connection(daemon.socket) as connection:
         connection.send(b"GET /v1/healthz HTTP/1.1\r\n")
         connection.socket.setblocking(False)
 
@@ -196,21 +196,21 @@ def test_slow_requests_have_a_deadline(daemon):
             except BlockingIOError:
                 pass
             return b"408" in connection.buffer
-        until(trickle, "408 Request Timeout", 5, every=0.1)
+        until(trickle, "408 Request Timeout", every=0.1)
     assert time.monotonic() - begin > 0.9
-    with wire.Connection(daemon.socket, 5) as connection:
+    with wire.Connection(daemon.socket) as connection:
         connection.send(post(b'{"na', b"Content-Length: 100"))
         assert refused([connection.response()], 408).problem == "request-timeout"
-        assert connection.ended(5)
+        assert connection.ended()
 
 
 def test_silence_ends(daemon):
-    with wire.Connection(daemon.socket, 5) as connection:
-        assert connection.ended(5)
-    with wire.Connection(daemon.socket, 8) as connection:
+    with wire.Connection(daemon.socket) as connection:
+        assert connection.ended()
+    with wire.Connection(daemon.socket) as connection:
         connection.send(HEALTH)
         assert connection.response().status == 200
-        assert connection.ended(8)
+        assert connection.ended()
 
 
 def test_absolute_form_and_http_1_0(daemon):
@@ -243,7 +243,7 @@ def test_clients_that_go_away(daemon):
 
 
 def test_more_connections_than_allowed_wait(daemon):
-    crowd = [wire.Connection(daemon.socket, 5) for _ in range(40)]
+    crowd = [wire.Connection(daemon.socket) for _ in range(40)]
     try:
         with wire.Connection(daemon.socket, 10) as waiting:
             waiting.send(LAST)

@@ -162,7 +162,7 @@ def test_idle_in_transaction_delays_nobody(connect):
     idle.execute("UPDATE tiergate.quotas SET requests = 5 WHERE tenant = 'idle' AND name = 'q'")
     idle.execute("INSERT INTO tiergate.hosts VALUES ('idle.example.com', 'idle'), ('*.idle.example.com', 'idle')")
 
-    other.execute("SET statement_timeout = '5s'")
+    other.execute("SET statement_timeout = '20s'")
     # another tenant, the same tenant, and a new one: all of them go through
     other.execute("UPDATE tiergate.tenants SET display_name = 'b' WHERE name = 'busy'")
     other.execute("UPDATE tiergate.quotas SET requests = 7 WHERE tenant = 'idle' AND name = 'p'")

@@ -187,7 +187,7 @@ class FakeTenantd:
         self.revision = revision
         self.stream.send(bookmark(revision))
 
-    def wait_ack(self, revision=None, condition=None, timeout=10):
+    def wait_ack(self, revision=None, condition=None, timeout=30):
         """Waits for an acknowledgement of a revision; returns it."""
         def found():
             return next((ack for ack in reversed(self.acks)

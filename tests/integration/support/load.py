@@ -85,7 +85,7 @@ class Load:
         with self.lock:
             return sum(self.counts.values())
 
-    def wait(self, more, timeout=20):
+    def wait(self, more, timeout=30):
         """Lets it run until there are that many more answers."""
         target = self.total + more
         until(lambda: self.total >= target, f"{more} more answers", timeout)

@@ -118,7 +118,7 @@ class Platform:
         status = response.json()
         return {**status, "revision": status["observedRevision"]}
 
-    def wait(self, revision=None, gateway=None, timeout=15):
+    def wait(self, revision=None, gateway=None, timeout=30):
         """Waits until the gateway (default: all) has acknowledged a revision
         (default: the registry's newest)."""
         if revision is None:

@@ -3,7 +3,7 @@
 
 import time
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 
 
 def until(condition, what, timeout=DEADLINE, every=0.005):

@@ -63,7 +63,7 @@ class Tenantd:
     def start(self):
         self.process = process.start([process.TENANTD, "serve", "--config", self.config], self.log.path)
         try:
-            until(self._ready, lambda: f"tenantd:\n{self.log.text[-3000:]}", 20)
+            until(self._ready, lambda: f"tenantd:\n{self.log.text[-3000:]}")
         except AssertionError:
             self.stop(signal.SIGKILL)
             raise

@@ -218,10 +218,10 @@ def request(address, method, target, headers=(), body=None, **more):
 
 
 def exchange(address, data, methods=(), timeout=TIMEOUT):
-    """Sends raw bytes and returns every response until the peer closes or is silent
-    for the time-out.  methods: of the requests, where one is a HEAD."""
+    """Sends raw bytes and returns every response until the peer closes or, after the
+    first, is silent for the time-out.  methods: of the requests, where one is a HEAD."""
     responses = []
-    with Connection(address, timeout) as connection:
+    with Connection(address, max(timeout, TIMEOUT)) as connection:
         try:
             connection.send(data)
         except OSError:
@@ -230,6 +230,7 @@ def exchange(address, data, methods=(), timeout=TIMEOUT):
             method = methods[len(responses)] if len(responses) < len(methods) else "GET"
             try:
                 responses.append(connection.response(method))
+                connection.socket.settimeout(timeout)
             except (Closed, socket.timeout):
                 if connection.buffer:
                     assert not responses and not connection.buffer.startswith(b"HTTP/"), connection.buffer
