@@ -63,7 +63,7 @@ def test_reload(platform, gateway, tenant, loads):
         old = set(gateway.workers)
         gateway.reload()
         loads[0].wait(40)
-        until(lambda: not old & set(gateway.workers), "the end of the old workers", 20)
+        until(lambda: not old & set(gateway.workers), "the end of the old workers")
         tenant.put("routes", "extra", route("extra", path=f"/extra{i}"))
         assert tenant.get(f"/extra{i}").status == 200
     assert gateway.metrics().get("tiergate_lists_total") == lists
@@ -95,7 +95,7 @@ def test_refused_configuration_changes_nothing(platform, gateway, tenant, loads)
     config = gateway.path / "nginx.conf"
     good = config.read_text()
     # those of earlier reloads must be gone
-    until(lambda: len(gateway.workers) == gateway.options["workers"], "two workers", 20)
+    until(lambda: len(gateway.workers) == gateway.options["workers"], "two workers")
     old = sorted(gateway.workers)
     gateway.log.allow(r"\[emerg\].*(nonsense|tenant_zone)")
     try:
@@ -137,9 +137,9 @@ def test_requests_in_flight_end_with_their_old_worker(platform, gateway, tenant)
     other = platform.onboard(routes=[route(websocket=True)])
     platform.database.execute("SELECT tiergate.suspend(%s)", [tenant.name])
     committed = time.monotonic()
-    assert socket.ended(3) is not None and time.monotonic() - committed < 1.0
+    assert socket.ended(10) is not None and time.monotonic() - committed < 10       # of the 30 that old workers have
     tenant.resume()
-    until(lambda: not old & set(gateway.workers), "the end of the old workers", 20)
+    until(lambda: not old & set(gateway.workers), "the end of the old workers")
     assert other.get().status == 200
     for connection in (slow, upload, socket):
         connection.close()
@@ -150,7 +150,7 @@ def upgrade(gateway):
     old = gateway.master
     os.kill(old, signal.SIGUSR2)
     new = until(lambda: (pid := gateway.master) and pid != old and process.children(pid) and pid,
-                "the new master", 20)
+                "the new master")
     until(lambda: len(process.children(new)) >= gateway.options["workers"], "the new workers")
     return old, new
 
@@ -164,7 +164,7 @@ def test_binary_upgrade(platform, gateway, tenant, loads):
         until(lambda: not process.children(old) or process.children(old) == [new], "the old workers' end", 30)
         loads[1].wait(60)
         os.kill(old, signal.SIGQUIT)
-        process.reap(old, 20)
+        process.reap(old)
         loads[1].wait(60)
         platform.wait()
         tenant.put("routes", "upgraded", route("upgraded", path=f"/upgraded{i}"))
@@ -181,11 +181,11 @@ def test_binary_upgrade_taken_back(platform, gateway, tenant, loads):
     until(lambda: not [p for p in process.children(old) if p != new], "the old workers' end", 30)
     loads[1].wait(60)
     os.kill(old, signal.SIGHUP)
-    until(lambda: len([p for p in process.children(old) if p != new]) >= 2, "workers of the old master", 20)
+    until(lambda: len([p for p in process.children(old) if p != new]) >= 2, "workers of the old master")
     loads[1].wait(30)
     os.kill(new, signal.SIGQUIT)
     process.reap(new, 30)
-    until(lambda: gateway.master == old, "the old pid file", 10)
+    until(lambda: gateway.master == old, "the old pid file")
     loads[1].wait(60)
     tenant.put("routes", "back", route("back", path="/back"))
     assert tenant.get("/back").status == 200

@@ -4,6 +4,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -28,7 +29,7 @@ def usage(platform, tenant, route=None):
     return dict(zip(COLUMNS, map(int, row)))
 
 
-def wait_usage(platform, tenant, expected, route=None, timeout=10):
+def wait_usage(platform, tenant, expected, route=None):
     """Waits for exactly these sums, and fails at once if one is exceeded."""
     last = {}
 
@@ -37,7 +38,7 @@ def wait_usage(platform, tenant, expected, route=None, timeout=10):
         over = {name: last[name] for name, value in expected.items() if last[name] > value}
         assert not over, f"counted more than there was: {over}, expected {expected}"
         return all(last[name] == value for name, value in expected.items())
-    until(exact, lambda: f"{expected} of {tenant.name}/{route}: {last}", timeout, every=0.05)
+    until(exact, lambda: f"{expected} of {tenant.name}/{route}: {last}", every=0.05)
     return last
 
 
@@ -70,17 +71,20 @@ def test_counters(platform, onboard):
 
 def test_bytes_and_latency(platform, onboard):
     tenant = onboard()
+    began = time.monotonic()
     tenant.request("POST", "/", body=b"x" * 50000)
     tenant.get(headers={"X-Do": "size=70000"})
     tenant.get(headers={"X-Do": "delay=0.3"})
+    took = time.monotonic() - began
     got = wait_usage(platform, tenant, {"requests": 3})
     assert 50000 < got["bytes_in"] < 52000
     assert 70000 + 50000 < got["bytes_out"] < 125000
-    assert 300000 <= got["latency_us"] < 20000000
+    assert 300000 <= got["latency_us"] <= took * 1000000
     histogram = platform.database.one("SELECT tiergate.total(latency) FROM tiergate.usage WHERE tenant = %s",
                                       [tenant.name])
     assert sum(histogram) == 3
-    assert histogram[8] == 1, histogram         # between 250 and 500 ms
+    slowest = max(i for i, count in enumerate(histogram) if count)
+    assert 8 <= slowest <= 8 + sum(took > bound for bound in (0.5, 1, 2.5, 5, 10)), histogram       # 8: 250 to 500 ms
 
 
 def test_websocket_is_counted_at_its_end(platform, onboard):
@@ -92,12 +96,12 @@ def test_websocket_is_counted_at_its_end(platform, onboard):
 
 def test_aborted_requests_are_counted_once(platform, onboard):
     tenant = onboard()
-    for _ in range(3):
+    for n in range(3):
         with tenant.gateway.connect() as connection:
-            connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "delay=0.2")])))
-            until(lambda: any(s.target == "/" for s in platform.backend.seen), "the request")
-        platform.backend.clear()
+            connection.send(wire.compose("GET", "/", tenant.headers([("X-Do", "hold")])))
+            until(lambda: platform.backend.held == n + 1, "the request")
     wait_usage(platform, tenant, {"requests": 3, "status_4xx": 3})
+    platform.backend.release()
     # one of them counted once more would have been, with a later one
     assert tenant.get().status == 200
     wait_usage(platform, tenant, {"requests": 4, "status_2xx": 1, "status_4xx": 3})
@@ -170,7 +174,7 @@ def test_exact_over_restarts_of_tenantd(platform, onboard):
         served = load.finish()
     platform.rest.close()
     assert load.unanswered == 0
-    wait_usage(platform, tenant, {"requests": served, "status_2xx": served}, timeout=20)
+    wait_usage(platform, tenant, {"requests": served, "status_2xx": served})
 
 
 def test_exact_over_lost_answers(platform, onboard):
@@ -297,7 +301,7 @@ def test_metrics_parse_and_count(platform, onboard):
     def counted():
         metrics = gateway.metrics()
         return metrics.get("tiergate_tenant_requests_total", tenant=tenant.name) == 7 and metrics
-    metrics = until(counted, lambda: str(gateway.metrics().samples), 5)
+    metrics = until(counted, lambda: str(gateway.metrics().samples))
     assert metrics.get("tiergate_tenant_denied_total", tenant=tenant.name) == 1
     assert metrics.get("tiergate_refused_total", reason="unknown-host") == 1
     assert metrics.get("tiergate_refused_total", reason="no-credential") == 1
@@ -340,7 +344,7 @@ def test_cardinality_is_bounded(platform, backend):
         for i in range(100):
             connection.request("GET", f"/path{i}?x={i}", {"Host": f"card{i}.example.com", "X-Random": str(i)})
             connection.request("GET", "/", {"Host": f"nobody{i}.example.com"})
-    until(lambda: gateway.metrics().get("tiergate_requests_total") >= 200, "the requests in the metrics", 5)
+    until(lambda: gateway.metrics().get("tiergate_requests_total") >= 200, "the requests in the metrics")
     until(lambda: gateway.metrics().get("tiergate_metrics_tenants", shown="no") >= 79, "the tenants without series")
     metrics = gateway.metrics()
     tenants = {dict(pairs)["tenant"] for _, pairs in metrics.samples if "tenant" in dict(pairs)}
