@@ -53,7 +53,7 @@ def test_the_functions_as_printed_in_the_manual(platform, onboard):
     def live():
         rows = platform.database.psql("SELECT * FROM tiergate.quota_status WHERE tenant = 'acme';")[1]
         return "5000" in rows or "15000" in rows
-    until(live, "quota_status", 5)
+    until(live, "quota_status")
     platform.psql("UPDATE tiergate.quotas SET requests = 100 WHERE tenant = 'acme' AND per = interval '1 minute';")
     assert "q=100" in acme.get().headers["ratelimit-policy"] or "q=300" in acme.get().headers["ratelimit-policy"]
 
@@ -65,9 +65,9 @@ def test_boost(platform, onboard):
     platform.psql(f"SELECT tiergate.grant_boost('{fresh.name}', factor => 3, until => now() + interval '1 hour');")
     assert [fresh.get().status for _ in range(9)].count(200) == 6
     brief = onboard(quotas=[quota(limit=2, window="day")])
-    platform.psql(f"SELECT tiergate.grant_boost('{brief.name}', factor => 100, until => now() + interval '5 seconds');")
+    platform.psql(f"SELECT tiergate.grant_boost('{brief.name}', factor => 100, until => now() + interval '10 seconds');")
     assert [brief.get().status for _ in range(10)] == [200] * 10
-    until(lambda: brief.get().status == 429, "the boost's end", 12)
+    until(lambda: brief.get().status == 429, "the boost's end")
 
 
 def test_quota_status_is_live(platform, onboard):
@@ -81,10 +81,10 @@ def test_quota_status_is_live(platform, onboard):
             'SELECT "limit", used, remaining, throttled FROM tiergate.quota_status WHERE tenant = %s',
             [tenant.name])
         return tuple(rows[0]) if rows else None
-    until(lambda: status() == (10, 4, 6, 0), lambda: f"4 used of 10: {status()}", 4)
+    until(lambda: status() == (10, 4, 6, 0), lambda: f"4 used of 10: {status()}")
     for _ in range(9):
         tenant.get()
-    until(lambda: status() == (10, 10, 0, 3), lambda: f"10 used, 3 throttled: {status()}", 4)
+    until(lambda: status() == (10, 10, 0, 3), lambda: f"10 used, 3 throttled: {status()}")
 
 
 def test_audited_in_the_same_transaction(platform, onboard):
@@ -153,6 +153,8 @@ def test_one_switch_per_transaction(platform, onboard):
                     connection.execute("UPDATE tiergate.routes SET rewrite_value = %s "
                                        "WHERE tenant = %s AND name = %s", [f"/{version}", tenant.name, name])
                 connection.commit()
+                if version == 20:
+                    until(lambda: len(seen) > 1, "a version on the way")
         platform.wait()
         until(lambda: 40 in seen, "the last version")
     finally:
@@ -228,7 +230,7 @@ def test_revisions_are_never_seen_out_of_order(platform, onboard):
         last, end = platform.database.revision(), time.monotonic() + 2
         first = last
         with platform.database.connect(autocommit=True) as connection:
-            while time.monotonic() < end:
+            while time.monotonic() < end or (last <= first + 20 and time.monotonic() < end + 30):
                 rows = [row[0] for row in connection.execute(
                     "SELECT DISTINCT revision FROM tiergate.changes WHERE revision > %s ORDER BY 1", [last])]
                 if rows and rows != list(range(last + 1, rows[-1] + 1)):
@@ -325,7 +327,7 @@ def test_commit_to_enforced(platform, onboard):
                                       [f"/{i}", tenant.name])
             began = time.monotonic()
             until(lambda: connection.request("GET", "/", tenant.headers()).json()["target"] == f"/{i}",
-                  f"version {i}", 5, every=0)
+                  f"version {i}", every=0)
             took.append(time.monotonic() - began)
     took.sort()
     print(f"commit to enforced: median {took[15] * 1000:.1f} ms, worst {took[-1] * 1000:.1f} ms")
@@ -377,4 +379,4 @@ def test_the_document_of_rest_is_what_the_gateway_got(platform, onboard):
         mine = [line[-1]["object"] for line in lines
                 if line[1] == "PUT" and line[2] == "tenant" and line[3] == shown["id"]]
         return mine and mine[-1] == shown
-    until(stored, "the tenant in the snapshot", 10)
+    until(stored, "the tenant in the snapshot")

@@ -10,6 +10,7 @@ import pytest
 
 from support import wire
 from support.platform import Refused, route, upstream
+from support.poll import until
 from support.tokens import Issuer
 
 
@@ -364,6 +365,8 @@ def test_switching_routes_under_requests(platform, onboard):
             platform.database.execute(
                 "UPDATE tiergate.routes SET name = %s, rewrite_value = %s WHERE tenant = %s",
                 [name, f"/is/{name}", tenant.name])
+            if i < 2:
+                until(lambda: f"/is/{name}" in seen, f"a request by {name}")
         platform.wait()
     finally:
         stop.set()

@@ -27,7 +27,7 @@ def server():
     server = Server(process.folder("fault-pg"))
     server.template("tiergate", migrate)
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def test_backends_that_are_killed(database, daemon):
                 return None         # refused, or cut off: a gateway comes again
             finally:
                 stream.close()
-        lines, at = until(listed, "a list", 20)
+        lines, at = until(listed, "a list")
         assert at == database.revision() and f"k{n}" in [line["name"] for line in lines]
 
 
@@ -274,14 +274,14 @@ def test_term_finishes_what_is_under_way(request, database):
 
     daemon.process.send_signal(signal.SIGTERM)
     assert None in iter(stream.line, "never")
-    assert idle.ended(5)
+    assert idle.ended()
     with pytest.raises((OSError, wire.Closed)):
         wire.Connection(daemon.socket).request("GET", "/v1/healthz", {"Host": "x"})
     lock.rollback()
     answer = connection.response()
     assert answer.status == 200 and answer.json()["display_name"] == "done"
     assert answer.headers["connection"] == "close"
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(30) == 0
     assert not os.path.exists(daemon.socket)
 
 
@@ -291,7 +291,7 @@ def test_term_does_not_wait_for_ever(request, database):
     connection.send(b"POST /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
     daemon.rest.request("GET", "/v1/healthz")
     daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(30) == 0
 
 
 def test_reload(request, database):
@@ -524,4 +524,4 @@ def test_notify(request, database, tmp_path):
     assert listener.recv(100) == b"READY=1"
     daemon.process.send_signal(signal.SIGTERM)
     assert listener.recv(100) == b"STOPPING=1"
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(30) == 0

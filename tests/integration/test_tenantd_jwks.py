@@ -16,8 +16,8 @@ CONFIG = """
 [jwks]
 allow_http = yes
 allow_cidrs = 127.0.0.0/8
-timeout = 1s
-connect_timeout = 500ms
+timeout = 3s
+connect_timeout = 2s
 max_size = 16k
 poll_interval = 50ms
 """
@@ -154,7 +154,7 @@ def test_the_last_good_set_stays(daemon, issuer, registry, request, answer, said
     until(lambda: keys(daemon, name) == ["good"], "the key")
     issuer.answers[f"/{name}"] = answer
     due(registry, name)
-    until(lambda: said in (state(registry, name)[1] or ""), lambda: state(registry, name), 20)
+    until(lambda: said in (state(registry, name)[1] or ""), lambda: state(registry, name))
     assert state(registry, name)[0] >= 1
     assert keys(daemon, name) == ["good"]
     # and it recovers
@@ -182,7 +182,7 @@ REFUSED = {
 def test_addresses_that_are_not_public(daemon, registry, request, url):
     name = request.node.callspec.id
     put(daemon, name, url)
-    until(lambda: "allow_cidrs" in (state(registry, name)[1] or ""), lambda: state(registry, name), 20)
+    until(lambda: "allow_cidrs" in (state(registry, name)[1] or ""), lambda: state(registry, name))
 
 
 def test_names_are_checked_after_resolution(request, database, registry):
@@ -190,7 +190,7 @@ def test_names_are_checked_after_resolution(request, database, registry):
     daemon = make_daemon(request, database, CONFIG.replace("allow_cidrs = 127.0.0.0/8", ""))
     try:
         put(daemon, "by-name", "http://localhost:1/keys")
-        until(lambda: "loopback" in (state(registry, "by-name")[1] or ""), lambda: state(registry, "by-name"), 20)
+        until(lambda: "loopback" in (state(registry, "by-name")[1] or ""), lambda: state(registry, "by-name"))
     finally:
         daemon.rest.request("DELETE", "/v1/issuers/by-name")
         daemon.close()
@@ -209,7 +209,7 @@ def test_slow_issuers_do_not_hold_up_others(daemon, issuer, registry):
         put(daemon, f"slow{n}", issuer.url(f"/slow{n}"))
     issuer.answers["/quick"] = (200, keyset(Key("ES256", "quick")))
     put(daemon, "quick", issuer.url("/quick"))
-    until(lambda: keys(daemon, "quick") == ["quick"], "the quick issuer's key", 5)
+    until(lambda: keys(daemon, "quick") == ["quick"], "the quick issuer's key", 15)      # of 30
     assert daemon.rest.request("GET", "/v1/tenants").status == 200
 
 
