@@ -103,6 +103,7 @@ def test_a_call(site, cast):
     cast["orders"].recv("a")
     cast["orders"].send("a", b"y" * 3000)
     cast["shop"].recv("c")
+    again = cast["shop"].sent_again("c")        # none, unless the machine stood still
     cast["shop"].close("c")
     cast["orders"].close("a")
     items = wait_flows(site, 4, "port=8080")
@@ -117,7 +118,8 @@ def test_a_call(site, cast):
     closed = seen["close", "source"]
     # TCP counts SYN and FIN, as far as they were acknowledged
     assert 1000 <= closed["bytes_sent"] <= 1002 and 3000 <= closed["bytes_received"] <= 3002
-    assert closed["rtt_us"] > 0 and closed["duration_us"] > 0 and closed["retransmits"] == 0
+    assert closed["rtt_us"] > 0 and closed["duration_us"] > 0
+    assert again <= closed["retransmits"] <= again + 1      # the last segment is the end
     other = seen["close", "destination"]
     assert 3000 <= other["bytes_sent"] <= 3002 and 1000 <= other["bytes_received"] <= 1002
 

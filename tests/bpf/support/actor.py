@@ -188,6 +188,10 @@ class Sockets:
     def local(self, name):
         return self.open[name].getsockname()[:2]
 
+    def sent_again(self, name):
+        """How many segments were, so far (tcpi_total_retrans)."""
+        return struct.unpack_from("=I", self.open[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+
     def close(self, name):
         self.open.pop(name).close()
 
