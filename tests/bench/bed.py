@@ -75,12 +75,12 @@ def write_requests(path, requests):
 class Bed:
     """PostgreSQL, tenantd, a backend, and any number of gateways."""
 
-    def __init__(self, name, more=""):
+    def __init__(self, name, more="", backend_port=None):
         """more: further lines of tenantd's configuration."""
         self.more = more
         self.dir = process.folder(f"bench-{name}")
         self.processes = measure.Processes(str(self.dir / "logs"))
-        self.backend_port = measure.free_port()
+        self.backend_port = backend_port or measure.free_port()
         self.server = self.tenantd = self.rest = None
         self.gateways = []
         try:
@@ -97,8 +97,16 @@ class Bed:
         self.rest = platform.Rest(self.tenantd.socket)
 
     def backend(self):
-        self.processes.spawn("backend", [measure.compiled("backend"), str(self.backend_port)], core=measure.LOAD_CORE)
+        """A backend until it is ended: measure.slices brings one of its own."""
+        process = self.processes.spawn("backend", [measure.compiled("backend"), str(self.backend_port)],
+                                       core=measure.LOAD_CORE)
         measure.wait_port(self.backend_port)
+        return process
+
+    def slices(self, targets, count, backend):
+        """Load on targets by turns; the backend that they had until now is ended."""
+        self.processes.end(backend)
+        return measure.slices(targets, count, self.backend_port)
 
     def make_room(self):
         """The gateway's core is its own: database and tenantd, which usage reports keep busy, share the load's."""

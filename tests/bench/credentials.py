@@ -82,9 +82,9 @@ def raw_us(alg):
 def run(options):
     bed = beds.Bed("requests")
     try:
-        bed.backend()
+        backend = bed.backend()
         raw = {alg: [raw_us(alg)] for alg in beds.ALGORITHMS}
-        results = measure.slices(targets(bed), options.turns)
+        results = bed.slices(targets(bed), options.turns, backend)
         for alg, found in raw.items():
             found.append(raw_us(alg))
     finally:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Processes pinned to cores, their CPU time from the kernel's accounting, and load by wrk."""
 
+import contextlib
 import os
 import re
 import resource
@@ -185,12 +186,25 @@ def slice_result(line):
     return k, Result(requests, us / 1e6, cpu_ns / 1e9, p50, p99, failed, refused)
 
 
-def slices(targets, count, connections=32):
+def start_load(words):
+    """On LOAD_CORE, before whatever else is there.  Where sessions are scheduled as groups (sched(7), "The autogroup
+    feature"), what a process is worth counts within its own session only."""
+    load = subprocess.Popen(["nice", "-n", "-10", "taskset", "-c", str(LOAD_CORE), compiled("load"), *words],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    with contextlib.suppress(OSError), open(f"/proc/{load.pid}/autogroup", "w", encoding="ascii") as group:
+        group.write("-10")
+    return load
+
+
+def slices(targets, count, backend_port, connections=32):
     """Load on every target by turns of SLICE_MS, so that drift of the machine hits them alike: results by target
-    name.  The first turn warms caches and does not count."""
+    name.  The first turn warms caches and does not count.  The load is the backend too, on a port that must be free,
+    and does not sleep (load.c says why)."""
     words = [f"{target.port}:{target.pid}:{target.file}" for target in targets]
-    out = subprocess.run(["taskset", "-c", str(LOAD_CORE), compiled("load"), str(connections),
-                          str(SLICE_MS), str(count + 1), *words], stdout=subprocess.PIPE, text=True, check=True).stdout
+    load = start_load(["-b", str(backend_port), str(connections), str(SLICE_MS), str(count + 1), *words])
+    out, _ = load.communicate()
+    if load.returncode:
+        raise SystemExit(f"bench: load ended with {load.returncode}")
     results = {target.name: [] for target in targets}
     for line in out.splitlines():
         k, result = slice_result(line)
@@ -204,10 +218,8 @@ class Paced:
 
     def __init__(self, target, rate, slice_ms, connections=32):
         self.target = target
-        self.process = subprocess.Popen(
-            ["nice", "-n", "-10", "taskset", "-c", str(LOAD_CORE), compiled("load"), "-p", str(rate), "-w",
-             str(connections), str(slice_ms), "1000000", f"{target.port}:{target.pid}:{target.file}"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = start_load(["-p", str(rate), "-w", str(connections), str(slice_ms), "1000000",
+                                   f"{target.port}:{target.pid}:{target.file}"])
 
     def slice(self):
         self.process.stdin.write("\n")

@@ -23,10 +23,9 @@ def zone_bytes(gateway, size):
     return metrics.get("tiergate_zone_used_bytes") / size
 
 
-def measure_size(size, options):
-    bed = beds.Bed(f"tenants-{size}")
+def measure_size(size, backend_port):
+    bed = beds.Bed(f"tenants-{size}", backend_port=backend_port)
     try:
-        bed.backend()
         bed.issuer(beds.Keys())
         imported = bed.import_tenants(range(size))
         gateway = bed.gateway("gw", zone="512m")
@@ -46,10 +45,11 @@ def measure_size(size, options):
 
 
 def run(options):
-    beds_ = [measure_size(size, options) for size in SIZES]
+    backend_port = measure.free_port()
+    beds_ = [measure_size(size, backend_port) for size in SIZES]
     try:
         targets = [next(b) for b in beds_]
-        results = measure.slices(targets, options.turns)
+        results = measure.slices(targets, options.turns, backend_port)
         facts = [next(b) for b in beds_]
     finally:
         for b in beds_:
