@@ -20,6 +20,12 @@
 #include <openssl/rand.h>
 
 #include "../lib/tg_balance.h"
+#include "../lib/tg_hash.h"
+
+
+/* Most routes want the same, so a worker keeps copies of the configuration for this
+ * many wishes instead of making one for each request; the first ones that come. */
+#define NGX_HTTP_TENANT_KEPT  64
 
 
 typedef struct {
@@ -44,6 +50,21 @@ typedef struct {
     ngx_str_t                    name;
     ngx_http_tenant_sockaddr_t   addr;
 } ngx_http_tenant_peer_t;
+
+
+/* What a route wants of how it is proxied; 0: as nginx.conf says. */
+typedef struct {
+    uint32_t                     connect_ms;
+    uint32_t                     send_ms;
+    uint32_t                     read_ms;
+} ngx_http_tenant_wish_t;
+
+
+typedef struct {
+    const ngx_http_upstream_conf_t  *base;
+    ngx_http_tenant_wish_t           wish;
+    ngx_http_upstream_conf_t         conf;
+} ngx_http_tenant_kept_t;
 
 
 static ngx_int_t ngx_http_tenant_balancer_refuse(ngx_http_request_t *r,
@@ -75,6 +96,9 @@ static void *ngx_http_tenant_balancer_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_tenant_balancer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_tenant_balancer_init_process(ngx_cycle_t *cycle);
+
+
+static ngx_http_tenant_kept_t  *ngx_http_tenant_kept[NGX_HTTP_TENANT_KEPT];
 
 
 static ngx_command_t  ngx_http_tenant_balancer_commands[] = {
@@ -318,6 +342,64 @@ ngx_http_tenant_balancer_init_peer(ngx_http_request_t *r,
 }
 
 
+/* A copy of a location's upstream configuration with what a route wants. */
+static void
+ngx_http_tenant_balancer_adjust(ngx_http_upstream_conf_t *conf,
+    const ngx_http_upstream_conf_t *base, const ngx_http_tenant_wish_t *wish)
+{
+    *conf = *base;
+
+    if (!(conf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF)) {
+        conf->next_upstream |= NGX_HTTP_UPSTREAM_FT_HTTP_502
+                               |NGX_HTTP_UPSTREAM_FT_HTTP_503
+                               |NGX_HTTP_UPSTREAM_FT_HTTP_504;
+    }
+
+    if (wish->connect_ms) {
+        conf->connect_timeout = wish->connect_ms;
+    }
+
+    if (wish->send_ms) {
+        conf->send_timeout = wish->send_ms;
+    }
+
+    if (wish->read_ms) {
+        conf->read_timeout = wish->read_ms;
+    }
+}
+
+
+/* The copy that the worker keeps, made when it is wished for first; NULL: another
+ * has its place, or there is no memory. */
+static ngx_http_upstream_conf_t *
+ngx_http_tenant_balancer_kept(const ngx_http_upstream_conf_t *base,
+    const ngx_http_tenant_wish_t *wish)
+{
+    ngx_http_tenant_kept_t  *kept, **place;
+
+    place = &ngx_http_tenant_kept[tg_hash(wish, sizeof(ngx_http_tenant_wish_t),
+                                          (uintptr_t) base)
+                                  % NGX_HTTP_TENANT_KEPT];
+    kept = *place;
+
+    if (kept == NULL) {
+        kept = ngx_palloc(ngx_cycle->pool, sizeof(ngx_http_tenant_kept_t));
+        if (kept == NULL) {
+            return NULL;
+        }
+
+        kept->base = base;
+        kept->wish = *wish;
+        ngx_http_tenant_balancer_adjust(&kept->conf, base, wish);
+        *place = kept;
+    }
+
+    return kept->base == base
+           && ngx_memcmp(&kept->wish, wish, sizeof(ngx_http_tenant_wish_t)) == 0
+           ? &kept->conf : NULL;
+}
+
+
 /*
  * What the route wants, in a copy of the location's upstream configuration.  Its
  * retries are for answers that say "not now, not here" as well, unless the
@@ -328,7 +410,7 @@ ngx_http_tenant_balancer_route(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx)
 {
     const tg_route_t          *route = ctx->route;
-
+    ngx_http_tenant_wish_t     wish;
     ngx_http_upstream_conf_t  *conf;
 
     if (route->retries == 0 && route->connect_ms == 0 && route->send_ms == 0
@@ -337,29 +419,19 @@ ngx_http_tenant_balancer_route(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    conf = ngx_http_tenant_alloc(r, ctx, sizeof(ngx_http_upstream_conf_t));
+    wish.connect_ms = route->connect_ms;
+    wish.send_ms = route->send_ms;
+    wish.read_ms = route->read_ms;
+
+    conf = ngx_http_tenant_balancer_kept(r->upstream->conf, &wish);
+
     if (conf == NULL) {
-        return NGX_ERROR;
-    }
+        conf = ngx_http_tenant_alloc(r, ctx, sizeof(ngx_http_upstream_conf_t));
+        if (conf == NULL) {
+            return NGX_ERROR;
+        }
 
-    *conf = *r->upstream->conf;
-
-    if (!(conf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF)) {
-        conf->next_upstream |= NGX_HTTP_UPSTREAM_FT_HTTP_502
-                               |NGX_HTTP_UPSTREAM_FT_HTTP_503
-                               |NGX_HTTP_UPSTREAM_FT_HTTP_504;
-    }
-
-    if (route->connect_ms) {
-        conf->connect_timeout = route->connect_ms;
-    }
-
-    if (route->send_ms) {
-        conf->send_timeout = route->send_ms;
-    }
-
-    if (route->read_ms) {
-        conf->read_timeout = route->read_ms;
+        ngx_http_tenant_balancer_adjust(conf, r->upstream->conf, &wish);
     }
 
     r->upstream->conf = conf;

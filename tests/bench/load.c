@@ -10,10 +10,11 @@
  *
  *     load [-b PORT] [-p RATE] [-w] CONNECTIONS SLICE_MS ROUNDS PORT:PID:FILE...
  *
- * With -b the same loop is also the backend, on that port, and never sleeps within a
- * slice.  Who sends to a process that sleeps on another core wakes that core, and is
- * charged with it; between virtual cores that is 2 to 5 us.  A target would be charged
- * with it the more often, the longer it lets the load wait: twice for the same work.
+ * With -b the same loop is also the backend, on that port, and without a RATE it never
+ * sleeps within a slice.  Who sends to a process that sleeps on another core wakes that
+ * core, and is charged with it; between virtual cores that is 2 to 5 us.  A target would
+ * be charged with it the more often, the longer it lets the load wait: twice for the
+ * same work.
  *
  * With a RATE requests go out at moments drawn at random, so many per second on
  * average, whether answers have come or not; latency counts from that moment.  With
@@ -337,7 +338,7 @@ hear_all(target_t *target, slice_t *slice, const struct timespec *timeout,
 
     static const struct timespec  none = { 0, 0 };
 
-    if (own_backend) {
+    if (own_backend && rate == 0) {
         backend_poll(&backend, 0);
         timeout = &none;
     }
@@ -346,6 +347,11 @@ hear_all(target_t *target, slice_t *slice, const struct timespec *timeout,
 
     for (i = 0; i < n; i++) {
         conn = events[i].data.ptr;
+
+        if (conn == NULL) {
+            backend_poll(&backend, 0);
+            continue;
+        }
 
         if (hear(target, conn, slice) && rate == 0 && (now = now_ns()) < end) {
             ask(target, conn, slice, now);
@@ -436,6 +442,16 @@ run_slice(target_t *target, unsigned k, uint64_t length)
 }
 
 
+/* A loop that sleeps is woken by the backend's requests, too. */
+static int
+hear_backend(target_t *target)
+{
+    struct epoll_event  event = { .events = EPOLLIN, .data.ptr = NULL };
+
+    return epoll_ctl(target->epoll, EPOLL_CTL_ADD, backend.epoll, &event);
+}
+
+
 static void
 read_options(int *argc, char ***argv, int *wait)
 {
@@ -501,6 +517,10 @@ main(int argc, char **argv)
 
         for (i = 0; i < connections; i++) {
             dial(&targets[k], &targets[k].conns[i]);
+        }
+
+        if (own_backend && rate > 0 && hear_backend(&targets[k]) != 0) {
+            fail("epoll_ctl");
         }
     }
 

@@ -214,11 +214,11 @@ def slices(targets, count, backend_port, connections=32):
 
 
 class Paced:
-    """Load on one target at a rate, a slice whenever it is asked for; before whatever else is on its core."""
+    """Load on one target at a rate, a slice whenever it is asked for.  It is the backend, too."""
 
-    def __init__(self, target, rate, slice_ms, connections=32):
+    def __init__(self, target, rate, slice_ms, backend_port, connections=32):
         self.target = target
-        self.process = start_load(["-p", str(rate), "-w", str(connections), str(slice_ms), "1000000",
+        self.process = start_load(["-b", str(backend_port), "-p", str(rate), "-w", str(connections), str(slice_ms), "1000000",
                                    f"{target.port}:{target.pid}:{target.file}"])
 
     def slice(self):
