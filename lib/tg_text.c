@@ -35,8 +35,7 @@ tg_text_reset(tg_text_t *text)
 }
 
 
-/* Room for len bytes more, or NULL. */
-static char *
+char *
 tg_text_room(tg_text_t *text, size_t len)
 {
     char    *data;
@@ -67,31 +66,6 @@ tg_text_room(tg_text_t *text, size_t len)
     text->size = size;
 
     return data + text->len;
-}
-
-
-void
-tg_text_add(tg_text_t *text, const void *data, size_t len)
-{
-    char  *p;
-
-    if (len == 0) {
-        return;
-    }
-
-    p = tg_text_room(text, len);
-
-    if (p != NULL) {
-        memcpy(p, data, len);
-        text->len += len;
-    }
-}
-
-
-void
-tg_text_str(tg_text_t *text, const char *s)
-{
-    tg_text_add(text, s, strlen(s));
 }
 
 

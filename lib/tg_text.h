@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
     char   *data;       /* not NUL-terminated; NULL: nothing was added yet */
@@ -27,8 +28,34 @@ void tg_text_free(tg_text_t *text);
 /* Empties, and keeps the memory for the next use. */
 void tg_text_reset(tg_text_t *text);
 
-void tg_text_add(tg_text_t *text, const void *data, size_t len);
-void tg_text_str(tg_text_t *text, const char *s);
+/* Room for len bytes more, or NULL: no memory. */
+char *tg_text_room(tg_text_t *text, size_t len);
+
+static inline void
+tg_text_add(tg_text_t *text, const void *data, size_t len)
+{
+    char  *p;
+
+    if (len == 0 || text->failed) {
+        return;
+    }
+
+    p = text->size - text->len >= len ? text->data + text->len
+                                      : tg_text_room(text, len);
+
+    if (p != NULL) {
+        memcpy(p, data, len);
+        text->len += len;
+    }
+}
+
+/* In line, because of a constant the compiler knows the length. */
+static inline void
+tg_text_str(tg_text_t *text, const char *s)
+{
+    tg_text_add(text, s, strlen(s));
+}
+
 void tg_text_u64(tg_text_t *text, uint64_t n);
 void tg_text_printf(tg_text_t *text, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

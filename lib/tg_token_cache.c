@@ -30,22 +30,27 @@ tg_token_t *
 tg_token_create(json_t *claims, const char *consumer, size_t consumer_len,
     const char *scopes, size_t scopes_len)
 {
+    size_t       size;
     tg_token_t  *token;
 
-    token = calloc(1, sizeof(*token) + consumer_len + scopes_len);
+    size = sizeof(*token) + consumer_len + scopes_len;
+    size += -size % TG_CACHE_LINE;
+
+    token = aligned_alloc(TG_CACHE_LINE, size);
     if (token == NULL) {
         return NULL;
     }
 
+    memset(token, 0, size);
     token->refs = 1;
     token->claims = json_incref(claims);
 
     token->consumer = token->text;
-    token->consumer_len = consumer_len;
+    token->consumer_len = (uint32_t) consumer_len;
     memcpy(token->text, consumer, consumer_len);
 
     token->scopes = token->text + consumer_len;
-    token->scopes_len = scopes_len;
+    token->scopes_len = (uint32_t) scopes_len;
     memcpy(token->text + consumer_len, scopes, scopes_len);
 
     return token;
@@ -115,22 +120,43 @@ tg_token_cache_destroy(tg_token_cache_t *cache)
 }
 
 
+static uint64_t
+tg_token_cache_hash(const tg_token_cache_t *cache, const char *token, size_t len,
+    uint64_t tenant)
+{
+    size_t  tail;
+
+    tail = len < TG_TOKEN_CACHE_TAIL ? len : TG_TOKEN_CACHE_TAIL;
+
+    return tg_hash(token + len - tail, tail, cache->seed ^ tenant);
+}
+
+
+void
+tg_token_cache_expect(const tg_token_cache_t *cache, const char *token, size_t len,
+    uint64_t tenant)
+{
+    uint64_t  hash;
+
+    hash = tg_token_cache_hash(cache, token, len, tenant);
+    __builtin_prefetch(&cache->bucket[hash & cache->mask]);
+}
+
+
 uint64_t
 tg_token_cache_fetch(const tg_token_cache_t *cache, const char *token, size_t len,
     uint64_t tenant)
 {
-    size_t             tail;
     uint64_t           hash;
     const tg_token_t  *first;
 
-    tail = len < TG_TOKEN_CACHE_TAIL ? len : TG_TOKEN_CACHE_TAIL;
-    hash = tg_hash(token + len - tail, tail, cache->seed ^ tenant);
+    hash = tg_token_cache_hash(cache, token, len, tenant);
     first = cache->bucket[hash & cache->mask];
 
     if (first != NULL) {
-        __builtin_prefetch(&first->digest);
-        __builtin_prefetch(&first->claims);
-        __builtin_prefetch(&first->used, 1);
+        __builtin_prefetch(first->digest);
+        __builtin_prefetch(&first->block_revision, 1);
+        __builtin_prefetch(first->text);
     }
 
     return hash;

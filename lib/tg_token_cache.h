@@ -24,39 +24,39 @@
 #include <jansson.h>
 
 #include "tg_crypto.h"
+#include "tg_line.h"
 #include "tg_list.h"
 
 typedef struct tg_token_s        tg_token_t;
 typedef struct tg_token_cache_s  tg_token_cache_t;
 
 struct tg_token_s {
+    /* what tells an entry: one cache line */
+    _Alignas(TG_CACHE_LINE)
     uint8_t      digest[TG_SHA256_LEN];     /* of the whole token */
-    uint64_t     tenant;                    /* id */
-    uint64_t     hash;                      /* of tg_token_cache_fetch() */
-
+    uint64_t     tenant;            /* id */
+    tg_token_t  *next;              /* private */
     int64_t      not_before;        /* Unix seconds, leeway included */
     int64_t      expires;           /* first second at which it does not hold */
+
+    /* what a request takes: another one */
+    uint64_t     block_revision;    /* of the tenant, where the above was last seen */
+    uint64_t     zone_version;      /* to hold */
+    json_t      *claims;
+    const char  *consumer;
+    const char  *scopes;            /* space separated */
+    uint32_t     consumer_len;
+    uint32_t     scopes_len;
+    uint64_t     hash;              /* of tg_token_cache_fetch() */
+    unsigned     refs;              /* private, as are those below */
+    unsigned     cached:1;
+    unsigned     kept:1;
+    unsigned     found:1;           /* since it was kept, or last passed over */
+
     uint64_t     issuer;            /* id */
     uint64_t     issuer_revision;
     int          platform;          /* 1: the issuer is a platform issuer */
-
-    /* where the above was last seen to hold */
-    uint64_t     block_revision;    /* of the tenant */
-    uint64_t     zone_version;
-
-    json_t      *claims;
-    const char  *consumer;
-    size_t       consumer_len;
-    const char  *scopes;            /* space separated */
-    size_t       scopes_len;
-
-    /* private */
-    unsigned     refs;
-    unsigned     cached:1;
-    unsigned     kept:1;
-    unsigned     found:1;       /* since it was kept, or last passed over */
-    tg_list_t    used;
-    tg_token_t  *next;
+    tg_list_t    used;              /* private */
     char         text[];
 };
 
@@ -74,6 +74,11 @@ tg_token_cache_t *tg_token_cache_create(size_t max);
 
 /* Tokens that are still held stay valid. */
 void tg_token_cache_destroy(tg_token_cache_t *cache);
+
+/* Has the processor fetch where tg_token_cache_fetch() will look: a hint for when
+ * the token and the tenant are known, but not yet whether the token is asked for. */
+void tg_token_cache_expect(const tg_token_cache_t *cache, const char *token,
+    size_t len, uint64_t tenant);
 
 /* Has the processor fetch what tg_token_cache_find() will look at, while the digest
  * is made.  Returns a hash of the token's end, which says where its entry would be,

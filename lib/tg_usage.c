@@ -102,7 +102,7 @@ tg_report_size(const tg_report_t *report)
 }
 
 
-static void
+static inline void
 tg_report_member(tg_text_t *text, const char *name, uint64_t n)
 {
     tg_text_str(text, name);
@@ -111,13 +111,10 @@ tg_report_member(tg_text_t *text, const char *name, uint64_t n)
 
 
 static void
-tg_report_array(tg_text_t *text, const char *name, const uint64_t *values,
-    size_t n)
+tg_report_array(tg_text_t *text, const uint64_t *values, size_t n)
 {
-    tg_text_str(text, name);
-
     for (size_t i = 0; i < n; i++) {
-        tg_text_str(text, i ? "," : "[");
+        tg_text_add(text, i ? "," : "[", 1);
         tg_text_u64(text, values[i]);
     }
 
@@ -146,14 +143,15 @@ tg_report_counters(tg_report_t *report, const char *tenant, const char *route,
     tg_text_json(text, route, strlen(route));
     tg_report_member(text, ",\"life\":", counters.life);
     tg_report_member(text, ",\"requests\":", requests);
-    tg_report_array(text, ",\"status\":", counters.status, 5);
+    tg_text_str(text, ",\"status\":");
+    tg_report_array(text, counters.status, 5);
     tg_report_member(text, ",\"denied\":", counters.denied);
     tg_report_member(text, ",\"throttled\":", counters.throttled);
     tg_report_member(text, ",\"bytes_in\":", counters.bytes_in);
     tg_report_member(text, ",\"bytes_out\":", counters.bytes_out);
     tg_report_member(text, ",\"latency_us\":", counters.latency_us);
-    tg_report_array(text, ",\"latency\":", counters.latency,
-                    TG_LATENCY_BUCKETS);
+    tg_text_str(text, ",\"latency\":");
+    tg_report_array(text, counters.latency, TG_LATENCY_BUCKETS);
     tg_text_str(text, "}");
 }
 

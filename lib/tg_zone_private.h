@@ -23,6 +23,7 @@
 
 #include <string.h>
 
+#include "tg_line.h"
 #include "tg_arena.h"
 #include "tg_hash.h"
 #include "tg_zone.h"
@@ -33,7 +34,6 @@
 #define TG_ZONE_LABELS   128            /* of a DNS name, at most 127 */
 #define TG_ZONE_DOUBTS   16
 
-#define TG_CACHE_LINE    64
 
 /* Zone offset divided by 16; 0: none. */
 typedef uint32_t  tg_zref_t;

@@ -271,6 +271,10 @@ ngx_buf_t *ngx_http_tenant_problem(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
     const ngx_http_tenant_refuse_t *more);
 
+/* Has the processor fetch what the request's bearer token would be found by, if it
+ * turns out that its route asks for one. */
+void ngx_http_tenant_auth_expect(ngx_http_request_t *r, const tg_block_t *block);
+
 /*
  * Chooses the upstream of a request, before its quotas are charged: NGX_OK, or
  * what ngx_http_tenant_refuse() returned.  Without a "tenant_balancer" in the

@@ -129,6 +129,20 @@ ngx_http_tenant_auth_find_issuer(void *data, uint64_t id)
 }
 
 
+void
+ngx_http_tenant_auth_expect(ngx_http_request_t *r, const tg_block_t *block)
+{
+    ngx_table_elt_t  *header;
+
+    header = r->headers_in.authorization;
+
+    if (header && ngx_http_tenant_bearer.cache) {
+        tg_token_cache_expect(ngx_http_tenant_bearer.cache, (char *) header->value.data,
+                              header->value.len, block->id);
+    }
+}
+
+
 /* Takes the reference over. */
 static ngx_int_t
 ngx_http_tenant_auth_take_token(ngx_http_request_t *r,

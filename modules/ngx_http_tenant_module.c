@@ -237,6 +237,8 @@ ngx_http_tenant_enter(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
         return rc;
     }
 
+    ngx_http_tenant_auth_expect(r, ctx->block);
+
     if (ctx->block->state == TG_TENANT_SUSPENDED) {
         ngx_memzero(&more, sizeof(more));
         more.detail = ngx_http_tenant_str(ctx->block, ctx->block->reason);
