@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "tg_hash.h"
+#include "tg_json.h"
 #include "tg_jwt.h"
 
 
@@ -144,7 +145,7 @@ tg_jwt_object(json_t **object, const tg_jwt_part_t *part)
         return TG_JWT_BASE64;
     }
 
-    *object = json_loadb((char *) text, (size_t) len, JSON_REJECT_DUPLICATES,
+    *object = tg_json_load((char *) text, (size_t) len, JSON_REJECT_DUPLICATES,
                          NULL);
 
     if (!json_is_object(*object)) {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "tg_json.h"
 #include "tg_watch.h"
 
 
@@ -221,7 +222,7 @@ tg_watch_parse(const char *line, size_t len, tg_watch_event_t *event,
 
     memset(event, 0, sizeof(tg_watch_event_t));
 
-    event->line = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
+    event->line = tg_json_load(line, len, JSON_REJECT_DUPLICATES, &error);
 
     if (!json_is_object(event->line)) {
         tg_error_set(err, "", "not a JSON object: %s",

@@ -15,6 +15,7 @@
 #include "ngx_http_tenant.h"
 
 #include "../lib/tg_host.h"
+#include "../lib/tg_json.h"
 
 #include <openssl/rand.h>
 
@@ -764,6 +765,8 @@ ngx_http_tenant_init_process(ngx_cycle_t *cycle)
     if (tmcf->hints == NULL) {
         return NGX_ERROR;
     }
+
+    tg_json_init();
 
     ngx_http_tenant_sweep_start(cycle);
 
