@@ -93,6 +93,17 @@ tg_hint_find(const tg_hints_t *hints, tg_hint_set_t *set)
 }
 
 
+void
+tg_hints_expect(const tg_hints_t *hints, const tg_zone_t *zone, const char *host,
+    size_t len)
+{
+    uint32_t  hash;
+
+    hash = (uint32_t) tg_host_hash(zone, host, len);
+    __builtin_prefetch(&hints->set[hash & hints->mask]);
+}
+
+
 int
 tg_hints_fetch(tg_hints_t *hints, const tg_zone_t *zone, const char *host,
     size_t len)

@@ -25,6 +25,11 @@ typedef struct tg_hints_s  tg_hints_t;
 tg_hints_t *tg_hints_create(const tg_zone_t *zone);
 void tg_hints_destroy(tg_hints_t *hints);
 
+/* Has the processor fetch the hints of a host themselves, for when it is known, but
+ * not yet whether it is asked for a tenant. */
+void tg_hints_expect(const tg_hints_t *hints, const tg_zone_t *zone,
+    const char *host, size_t len);
+
 /* Has the processor fetch what a request of the host will touch.  Returns how many
  * places besides the block were known, -1 when nothing was. */
 int tg_hints_fetch(tg_hints_t *hints, const tg_zone_t *zone, const char *host,

@@ -24,6 +24,7 @@
 #define NGX_HTTP_TENANT_SPARE_PAGES  8
 
 
+static ngx_int_t ngx_http_tenant_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tenant_preaccess_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tenant_enter(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_loc_conf_t *tlcf);
@@ -191,6 +192,24 @@ ngx_http_tenant_preaccess_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_tenant_enter(r, ctx, tlcf);
+}
+
+
+/* The phases between this one and the next handler's take about as long as memory. */
+static ngx_int_t
+ngx_http_tenant_post_read_handler(ngx_http_request_t *r)
+{
+    ngx_http_tenant_main_conf_t  *tmcf;
+
+    tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+
+    if (tmcf->hints) {
+        tg_hints_expect(tmcf->hints, tmcf->zone,
+                        (char *) r->headers_in.server.data,
+                        r->headers_in.server.len);
+    }
+
+    return NGX_DECLINED;
 }
 
 
@@ -716,6 +735,13 @@ ngx_http_tenant_init(ngx_conf_t *cf)
     ngx_http_core_main_conf_t  *cmcf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_tenant_post_read_handler;
 
     h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
     if (h == NULL) {
