@@ -114,27 +114,56 @@ def make_room(bed, gateway):
             measure.pin(each, measure.LOAD_CORE)
 
 
-def p99_while_flooded(bed, gateway, backend, options):
-    """Latency of requests at a fixed pace: quiet, and while changes flow; interleaved."""
+def slice_while(load, bed):
+    """A slice of load while changes flow through a registry; None: quiet."""
+    if bed is None:
+        return load.slice()
+    stop = threading.Event()
+    flooder = threading.Thread(target=flood, args=(bed, stop))
+    flooder.start()
+    try:
+        return load.slice()
+    finally:
+        stop.set()
+        flooder.join()
+
+
+def latencies(bed, elsewhere, gateway, backend, turns):
+    """Latency of requests at a fixed pace: quiet, while changes flow to the gateway, and while they flow through
+    another registry on the same cores, which costs the load the same but the gateway nothing; interleaved."""
     keys = beds.requests_with_keys(bed.dir / "keys.txt", range(100))
     target = Target("gw", gateway.port, beds.core_of(gateway.workers[0]), keys)
     make_room(bed, gateway)
+    elsewhere.make_room()
     bed.processes.end(backend)
-    quiet, busy = [], []
+    registries = {"quiet": None, f"{FLOOD_RATE} changes/s elsewhere": elsewhere, f"{FLOOD_RATE} changes/s": bed}
+    found = {name: [] for name in registries}
     load = measure.Paced(target, RATE, SLICE_MS, bed.backend_port)
     try:
         load.slice()
-        for _ in range(options.turns // 2):
-            quiet.append(load.slice())
-            stop = threading.Event()
-            flooder = threading.Thread(target=flood, args=(bed, stop))
-            flooder.start()
-            busy.append(load.slice())
-            stop.set()
-            flooder.join()
+        for _ in range(turns):
+            for name, registry in registries.items():
+                found[name].append(slice_while(load, registry))
     finally:
         load.end()
-    return quiet, busy
+    return found
+
+
+def measure_latencies(bed, gateway, backend, options):
+    elsewhere = beds.Bed("changes-elsewhere")
+    try:
+        elsewhere.issuer(beds.Keys())
+        elsewhere.import_tenants(range(100))
+        found = latencies(bed, elsewhere, gateway, backend, options.turns // 2)
+    finally:
+        elsewhere.end()
+    quiet, other, _ = found.values()
+    rows = [(name, f"{measure.median(got, 'p50'):.0f}", f"{measure.ratio(got, quiet, 'p50'):.2f}",
+             f"{measure.median(got, 'p99'):.0f}", f"{measure.ratio(got, quiet, 'p99'):.2f}",
+             f"{measure.ratio(got, other, 'p99'):.2f}", f"{measure.median(got, 'cpu_us'):.1f}")
+            for name, got in found.items()]
+    measure.table(f"Requests at {RATE}/s, medians of {len(quiet)} interleaved slices of {SLICE_MS / 1000:g} s",
+                  ("", "p50 us", "of quiet", "p99 us", "of quiet", "of elsewhere", "CPU us"), rows)
 
 
 def run(options):
@@ -153,13 +182,7 @@ def run(options):
                              f"{max(found):.1f}"))
         unchanged = [g.workers for g in gateways] == pids
         measure.table("Commit to enforced on every gateway, ms", ("gateways", "changes", "p50", "p99", "max"), rows)
-        quiet, busy = p99_while_flooded(bed, gateways[0], backend, options)
-        rows = [(name, f"{measure.median(found, 'p50'):.0f}", f"{measure.ratio(found, quiet, 'p50'):.2f}",
-                 f"{measure.median(found, 'p99'):.0f}", f"{measure.ratio(found, quiet, 'p99'):.2f}",
-                 f"{measure.median(found, 'cpu_us'):.1f}")
-                for name, found in (("quiet", quiet), (f"{FLOOD_RATE} changes/s", busy))]
-        measure.table(f"Requests at {RATE}/s, medians of {len(quiet)} interleaved slices of {SLICE_MS / 1000:g} s",
-                      ("", "p50 us", "of quiet", "p99 us", "of quiet", "CPU us"), rows)
+        measure_latencies(bed, gateways[0], backend, options)
         unchanged = unchanged and gateways[0].workers == pids[0]
         print(f"worker pids unchanged: {'yes' if unchanged else 'NO'}")
     finally:
