@@ -62,6 +62,8 @@ def targets(bed):
             key.write_text(keys.pem(alg))
         port, pid = peers.haproxy(bed, alg, key, beds.ISSUER, everyone)
         found.append(Target(f"haproxy, {alg}", port, pid, token_files[alg]))
+    refused = beds.write_requests(bed.dir / "refused.txt", [(beds.host(0), peers.REFUSED, [])])
+    found.append(Target(f"{PLAIN}, return 429", plain_port, plain_worker, refused, "all"))
     found.append(Target("tiergate, 429 over quota", cached.port, cached_worker, over, "all"))
     found.append(Target("tiergate, 401 bad key", cached.port, cached_worker, denied, "all"))
     return found

@@ -106,9 +106,16 @@ def start(bed, name, **more):
     return port, worker
 
 
+# An answer of nginx's own: the floor of a refusal.
+REFUSED = "/refused"
+PLAIN_SERVER = f"""\
+        location = {REFUSED} {{ return 429; }}
+"""
+
+
 def plain(bed):
     """Plain nginx."""
-    return start(bed, "plain")
+    return start(bed, "plain", server=PLAIN_SERVER)
 
 
 def own_means(bed, tenants):
