@@ -13,7 +13,7 @@ SCENARIOS = ("credentials", "tenants", "changes", "onboarding", "tier", "mesh", 
 def main():
     parser = argparse.ArgumentParser(description="Measures against references in the same run.")
     parser.add_argument("scenario", nargs="*", default=SCENARIOS, help=" ".join(SCENARIOS))
-    parser.add_argument("--turns", type=int, default=60, help="slices of time of each target, where they interleave (60)")
+    parser.add_argument("--turns", type=int, default=20, help="slices of time of each target, where they interleave (20)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds a target, of mesh (5)")
     options = parser.parse_args()
     measure.raise_limits()

@@ -154,7 +154,7 @@ def measure_latencies(bed, gateway, backend, options):
     try:
         elsewhere.issuer(beds.Keys())
         elsewhere.import_tenants(range(100))
-        found = latencies(bed, elsewhere, gateway, backend, options.turns // 2)
+        found = latencies(bed, elsewhere, gateway, backend, options.turns)
     finally:
         elsewhere.end()
     quiet, other, _ = found.values()
