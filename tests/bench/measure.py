@@ -13,7 +13,7 @@ import sys
 import threading
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
-SLICE_MS = 800
+SLICE_MS = 600
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 # the harness of the integration tests starts and ends the same processes, and waits for them

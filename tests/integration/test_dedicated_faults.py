@@ -148,8 +148,11 @@ def test_registry_away_while_it_runs(make, database):
         except (OSError, wire.Closed):
             return 0
     with away(database):
+        mark = platform.tenantd.log.mark()
         os.kill(row["pid"], signal.SIGKILL)
-        until(lambda: process.children(row["pid"]) == [] and request() == 200, "the restart")
+        # the workers that it leaves behind answer, too
+        platform.tenantd.log.wait(f"{instance.name}: starting -> ready", mark)
+        until(lambda: not process.alive(row["pid"]) and request() == 200, "the restart")
         # nor does a new life of tenantd need it for that
         platform.tenantd.process.kill()
         platform.tenantd.process.wait()
