@@ -57,7 +57,7 @@ def provisioner(directory, node="n1", ports=None, nginx=process.NGINX, user=USER
 
 def processes(prefix):
     """Everything that works in a prefix."""
-    found = []
+    found, prefix = [], prefix.resolve()
     for entry in pathlib.Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and (entry / "cwd").readlink() == prefix:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where things are, folders to run them in, and processes that are surely ended."""
 
+import atexit
 import contextlib
 import ctypes
 import os
 import pathlib
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -31,18 +33,23 @@ BAD = re.compile(r"\[(?:alert|emerg)\]|Sanitizer|runtime error:|"
 
 
 def folder(name):
-    """A fresh folder below build/tests.  Where that makes the path of a socket too long, it is below
-    /tmp and linked to: [provisioner] directory has at most 70 bytes, and is two folders below."""
+    """A fresh folder below build/tests.  Where that makes the path of a socket too long, it is called by a link to
+    it from /tmp: [provisioner] directory has at most 70 bytes, and is two folders below."""
     parent = BUILD / "tests" / "integration"
     parent.mkdir(parents=True, exist_ok=True)
     path = pathlib.Path(tempfile.mkdtemp(prefix=f"{name[:24]}-", dir=parent))
-    if len(str(path)) > 48:
-        path.rmdir()
-        short = pathlib.Path(tempfile.mkdtemp(prefix="tiergate-"))
-        path.symlink_to(short)
-        path = short
     path.chmod(0o755)
-    return path
+    return short(path) if len(str(path)) > 48 else path
+
+
+def short(path):
+    """A link to a folder, until this process ends."""
+    while True:
+        link = pathlib.Path(tempfile.gettempdir()) / f"tiergate-{secrets.token_hex(4)}"
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(path)
+            atexit.register(link.unlink, missing_ok=True)
+            return link
 
 
 def free_port():
