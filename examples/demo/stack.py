@@ -14,7 +14,7 @@ import subprocess
 import time
 
 ROOT = os.path.realpath(f"{os.path.dirname(__file__)}/../..")
-BUILD = os.path.realpath(os.environ.get("BUILD", f"{ROOT}/build"))
+BUILD = os.path.abspath(os.environ.get("BUILD", f"{ROOT}/build"))
 NGINX = os.environ.get("NGINX", "/usr/sbin/nginx")
 
 

@@ -62,7 +62,7 @@ class Demo:
     """The demo in a folder of its own, with what was built linked to."""
 
     def __init__(self, terminal):
-        self.build = process.folder("demo").resolve()
+        self.build = process.folder("demo")
         for name in ("bin", "modules"):
             (self.build / name).symlink_to(process.BUILD / name)
         self.text = ""
@@ -112,7 +112,7 @@ class Demo:
             self.process.wait(60)
         self.reader.join(10)
         os.close(self.output) if self.terminal else self.process.stdout.close()
-        shutil.rmtree(self.build, ignore_errors=True)
+        shutil.rmtree(self.build.resolve(), ignore_errors=True)
 
 
 @pytest.fixture
