@@ -6,7 +6,6 @@ import importlib.util
 import multiprocessing
 import os
 import pathlib
-import shutil
 import socket
 import struct
 import sys
@@ -81,6 +80,7 @@ class Bed:
     def __init__(self):
         self.node, site = support("node"), support("site")
         process = site.integration("process")
+        self.drop = process.drop
         self.path = process.folder("bench-flows")
         self.base = self.node.Cgroup(self.node.cgroup_root() / NAME)
         self.netns = self.node.Netns(NAME, [ADDRESS])
@@ -156,8 +156,8 @@ class Bed:
         self.server.stop()
         self.netns.remove()
         self.base.remove()
-        shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self.server.path, ignore_errors=True)
+        self.drop(self.path)
+        self.drop(self.server.path)
 
 
 def run():

@@ -9,7 +9,6 @@ import os
 import pathlib
 import pwd
 import re
-import shutil
 import signal
 import statistics
 import time
@@ -202,9 +201,7 @@ def retire(bed, directory):
         for pid in works_in(directory.resolve()):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(directory.resolve(), ignore_errors=True)
-        if directory.is_symlink():
-            directory.unlink()
+        process.drop(directory)
         with contextlib.suppress(OSError):
             process.remove_cgroup(CGROUP)
 

@@ -154,7 +154,7 @@ def postgres():
         yield server
     finally:
         server.end()
-        shutil.rmtree(server.path, ignore_errors=True)
+        integration("process").drop(server.path)
 
 
 @pytest.fixture(scope="module")
@@ -172,4 +172,4 @@ def site(request, namespaces, postgres):
     finally:
         undo.run()
         if not request.session.testsfailed and not os.environ.get("KEEP"):
-            shutil.rmtree(path.resolve(), ignore_errors=True)
+            integration("process").drop(path)

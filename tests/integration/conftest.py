@@ -7,7 +7,6 @@ A module says how its gateway is made in GATEWAY, a dict of nginx.DEFAULTS.
 
 import os
 import pathlib
-import shutil
 
 import pytest
 
@@ -99,7 +98,4 @@ def _drop(path, keep=False):
     path = pathlib.Path(path)
     if keep or os.environ.get("KEEP"):
         return
-    target = path.resolve()
-    shutil.rmtree(target, ignore_errors=True)
-    if path.is_symlink():
-        path.unlink()
+    process.drop(path)

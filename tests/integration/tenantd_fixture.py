@@ -5,7 +5,6 @@ reader of the watch stream."""
 import json
 import os
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -57,7 +56,7 @@ class Daemon(Tenantd):
             assert self.process.returncode == 0, self.log.text[-3000:]
         assert not self.log.bad(), self.log.bad()
         if not os.environ.get("KEEP"):
-            shutil.rmtree(self.path)
+            process.drop(self.path)
 
 
 class Stream:

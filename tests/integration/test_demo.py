@@ -4,7 +4,6 @@
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -112,7 +111,7 @@ class Demo:
             self.process.wait(60)
         self.reader.join(10)
         os.close(self.output) if self.terminal else self.process.stdout.close()
-        shutil.rmtree(self.build.resolve(), ignore_errors=True)
+        process.drop(self.build)
 
 
 @pytest.fixture

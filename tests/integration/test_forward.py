@@ -2,7 +2,6 @@
 """A tenant that moves to another gateway: held, passed on, sent away, and its quota
 state taken along.  Documents are written by hand: tenantd has no part in this."""
 
-import shutil
 import threading
 import time
 
@@ -65,7 +64,7 @@ class Side:
         self.fake.stop()
         problems = self.gateway.problems()
         if not problems:
-            shutil.rmtree(self.path.resolve(), ignore_errors=True)
+            process.drop(self.path)
         assert not problems, problems
 
 

@@ -20,9 +20,7 @@ def installed():
     subprocess.run([process.ROOT / "packaging" / "install", process.BUILD, dest],
                    check=True, stdout=subprocess.DEVNULL)
     yield dest
-    shutil.rmtree(dest.resolve())
-    if dest.is_symlink():
-        dest.unlink()
+    process.drop(dest)
 
 
 def below(dest, path):

@@ -2,7 +2,6 @@
 """Cold start, the snapshot file, resuming, and streams that lie."""
 
 import json
-import shutil
 import signal
 
 import pytest
@@ -251,7 +250,7 @@ def started_with(platform):
     for gateway in gateways:
         gateway.stop()
         assert not gateway.problems()
-        shutil.rmtree(gateway.path.resolve(), ignore_errors=True)
+        process.drop(gateway.path)
 
 
 def states(gateway):
@@ -406,7 +405,7 @@ def world(platform):
     gateway.stop()
     fake.stop()
     assert not gateway.problems()
-    shutil.rmtree(path.resolve(), ignore_errors=True)
+    process.drop(path)
 
 
 def bad_documents(port):

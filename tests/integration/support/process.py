@@ -52,6 +52,13 @@ def short(path):
             return link
 
 
+def drop(path):
+    """Removes a folder of folder()."""
+    shutil.rmtree(path.resolve(), ignore_errors=True)
+    if path.is_symlink():
+        path.unlink()
+
+
 def free_port():
     """A TCP port that was free a moment ago, and that the kernel gives to no client: whoever uses it tries again."""
     for port in random.sample(range(10000, 21000), 100):
