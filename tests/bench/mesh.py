@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Cost of a connect without a mesh, with Tiergate's at several sizes, and with the kernel's own DNAT."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -20,15 +19,6 @@ ALL = 1_000_000     # records a second and at once, so that none is left out
 NAME = f"tiergate-bench-{os.getpid()}"
 ENDPOINT, VIRTUAL = "10.77.0.1", "10.96.200.1"
 os.environ.setdefault("TIERGATE_BUILD", os.environ.get("BUILD", "build"))
-BPF_TESTS = pathlib.Path(__file__).resolve().parents[1] / "bpf"
-
-
-def load(name):
-    """A helper of tests/bpf, whose package has the name of another one here."""
-    spec = importlib.util.spec_from_file_location(f"bpf_{name}", BPF_TESTS / "support" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def virtual(i):
@@ -97,7 +87,7 @@ class Bench:
     """Makes the targets, and takes everything away again."""
 
     def __init__(self):
-        self.node, self.mesh = load("node"), load("mesh")
+        self.node, self.mesh = flows.support("node"), flows.support("mesh")
         self.made, self.meshes, self.readers, self.targets, self.callers = [], [], [], [], []
 
     def namespace(self, suffix):
