@@ -25,6 +25,7 @@ typedef struct td_jwks_task_s {
     TAILQ_ENTRY(td_jwks_task_s)   link;
     td_jwks_t                    *jwks;
     char                          issuer[24];
+    char                          attempt[24]; /* the registry's number of it */
     char                         *url;
     char                         *body;     /* for the job; or the error */
     td_job_t                      job;
@@ -88,7 +89,8 @@ td_jwks_store(td_jwks_task_t *task, int statement)
     td_job_step(&task->job, TD_SQL_BEGIN);
     step = td_job_step(&task->job, statement);
     step->param[0] = task->issuer;
-    step->param[1] = task->body;
+    step->param[1] = task->attempt;
+    step->param[2] = task->body;
     td_job_step(&task->job, TD_SQL_COMMIT);
     td_job_submit(task->jwks->daemon->pool, &task->job);
 }
@@ -160,7 +162,8 @@ td_jwks_fetched(void *data, const char *body, size_t len, const char *error)
 
 
 static void
-td_jwks_start(td_jwks_t *jwks, const char *issuer, const char *url)
+td_jwks_start(td_jwks_t *jwks, const char *issuer, const char *url,
+    const char *attempt)
 {
     td_jwks_task_t  *task;
 
@@ -172,6 +175,7 @@ td_jwks_start(td_jwks_t *jwks, const char *issuer, const char *url)
     task->jwks = jwks;
     task->url = strdup(url);
     snprintf(task->issuer, sizeof(task->issuer), "%s", issuer);
+    snprintf(task->attempt, sizeof(task->attempt), "%s", attempt);
     TAILQ_INSERT_TAIL(&jwks->tasks, task, link);
     jwks->pending++;
     td_metric_set(TD_METRIC_JWKS_PENDING, jwks->pending);
@@ -195,7 +199,7 @@ td_jwks_due(td_job_t *job, unsigned step, PGresult *result)
 
     for (i = 0; i < PQntuples(result); i++) {
         td_jwks_start(job->data, PQgetvalue(result, i, 0),
-                      PQgetvalue(result, i, 1));
+                      PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
     }
 }
 

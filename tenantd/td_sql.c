@@ -71,13 +71,13 @@ static const td_statement_t  td_sql_fixed[TD_SQL_ROUTES] = {
                                  0 },
     [TD_SQL_DUE_JWKS] = {
         "td_due_jwks",
-        "SELECT issuer_id, jwks_uri FROM tiergate.due_jwks($1::integer)", 1 },
+        "SELECT issuer_id, jwks_uri, attempt FROM tiergate.due_jwks($1::integer)", 1 },
     [TD_SQL_STORE_JWKS] = {
         "td_store_jwks",
-        "SELECT tiergate.store_jwks($1::bigint, $2::jsonb)", 2 },
+        "SELECT tiergate.store_jwks($1::bigint, $2::bigint, $3::jsonb)", 3 },
     [TD_SQL_JWKS_FAILED] = {
         "td_jwks_failed",
-        "SELECT tiergate.jwks_failed($1::bigint, $2::text)", 2 },
+        "SELECT tiergate.jwks_failed($1::bigint, $2::bigint, $3::text)", 3 },
     [TD_SQL_HOUSEKEEPING] = {
         "td_housekeeping", "SELECT tiergate.housekeeping()", 0 },
     [TD_SQL_MESH_NODES_AWAY] = {

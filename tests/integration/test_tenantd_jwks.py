@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from support import wire
+from support.nginx import Metrics
 from support.poll import until
 from support.tokens import Key
 from tenantd_fixture import daemon, make_daemon  # noqa: F401
@@ -24,7 +26,8 @@ poll_interval = 50ms
 
 
 class Issuer:
-    """A server of key sets; answers maps paths to what is said there."""
+    """A server of key sets; answers maps paths to what is said there, or to a
+    function that returns it."""
 
     def __init__(self):
         outer = self
@@ -39,7 +42,7 @@ class Issuer:
                 if answer == "hang":
                     outer.release.wait(20)
                     return
-                status, body, *headers = answer
+                status, body, *headers = answer() if callable(answer) else answer
                 self.send_response(status)
                 for name, value in headers:
                     self.send_header(name, value)
@@ -105,6 +108,11 @@ def state(database, name):
     return rows[0] if rows else (0, None)
 
 
+def fetched_at(database, name):
+    return database.execute("SELECT s.fetched_at FROM tiergate.jwks_state s JOIN tiergate.issuers i"
+                            " ON i.id = s.issuer_id WHERE i.name = %s", [name])[0][0]
+
+
 def due(database, name):
     database.execute("UPDATE tiergate.jwks_state SET next_at = now() WHERE issuer_id ="
                      " (SELECT id FROM tiergate.issuers WHERE name = %s)", [name])
@@ -118,9 +126,9 @@ def test_fetched_and_refreshed(daemon, issuer, registry):
     revision = registry.revision()
 
     # the same set again is no change
-    asked = issuer.count("/good")
+    before = fetched_at(registry, "good")
     due(registry, "good")
-    until(lambda: issuer.count("/good") > asked, "another fetch")
+    until(lambda: fetched_at(registry, "good") > before, "another fetch")
     assert registry.revision() == revision
 
     issuer.answers["/good"] = (200, keyset(first, second))
@@ -129,6 +137,31 @@ def test_fetched_and_refreshed(daemon, issuer, registry):
     assert registry.revision() > revision
     headers = issuer.asked[0][1]
     assert headers["User-Agent"].startswith("tenantd/") and "Authorization" not in headers
+
+
+def under_way(daemon):
+    """How many fetches the daemon has begun and not yet stored."""
+    text = wire.request(daemon.address, "GET", "/metrics", {"Host": "x"}).text
+    return Metrics(text).get("tiergate_tenantd_jwks_pending")
+
+
+def test_a_set_of_the_place_before(daemon, issuer, registry):
+    """What was still under way when jwks_uri changed does not come back."""
+    go_on = threading.Event()
+
+    def late():
+        go_on.wait(2)       # less than the timeout of the fetch
+        return 200, keyset(Key("ES256", "distrusted"))
+
+    issuer.answers["/before"] = late
+    put(daemon, "moved", issuer.url("/before"))
+    until(lambda: issuer.count("/before") == 1, "the fetch from the place before")
+    issuer.answers["/after"] = (200, keyset(Key("ES256", "trusted")))
+    put(daemon, "moved", issuer.url("/after"))
+    until(lambda: keys(daemon, "moved") == ["trusted"], "the key of the new place")
+    go_on.set()
+    until(lambda: under_way(daemon) == 0, "the end of what was under way")
+    assert keys(daemon, "moved") == ["trusted"]
 
 
 BAD = {

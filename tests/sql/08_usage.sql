@@ -122,25 +122,37 @@ SELECT tiergate.put_object('issuer', 'acme', 'own', '{"issuer": "https://o", "jw
 SELECT tiergate.put_object('issuer', 'acme', 'static', '{"issuer": "https://s", "jwks": {"keys": [{"kty": "oct", "k_sealed": "v1.0123456789abcdef"}]}}');
 SELECT results_eq($$ SELECT name COLLATE "default", tenant COLLATE "default" FROM tiergate.due_jwks() ORDER BY name $$, $$ VALUES ('own', 'acme'), ('p', NULL) $$, 'new issuers are due');
 SELECT is((SELECT count(*) FROM tiergate.due_jwks()), 0::bigint, 'for one caller only');
-SELECT id AS p FROM tiergate.issuers WHERE name = 'p' \gset
-SELECT is(tiergate.store_jwks(:p, '{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "use": "sig", "extra": 5,
+SELECT s.issuer_id AS p, s.attempt FROM tiergate.jwks_state s JOIN tiergate.issuers i ON i.id = s.issuer_id WHERE i.name = 'p' \gset
+SELECT is(tiergate.store_jwks(:p, :attempt, '{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "use": "sig", "extra": 5,
     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"},
     {"kty": "oct", "k": "c2VjcmV0"}, {"kty": "RSA", "use": "enc", "n": "x", "e": "AQAB"}, 5]}'), true, 'a key set is stored');
 SELECT is((SELECT keys FROM tiergate.issuers WHERE id = :p), '[{"kty": "EC", "crv": "P-256", "kid": "1", "use": "sig",
     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]', 'what can verify tokens, of it');
 SELECT revision AS before FROM tiergate.registry_state() \gset
-SELECT is(tiergate.store_jwks(:p, '{"keys": [{"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM", "kty": "EC", "crv": "P-256", "kid": "1", "use": "sig",
+SELECT is(tiergate.store_jwks(:p, :attempt, '{"keys": [{"y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM", "kty": "EC", "crv": "P-256", "kid": "1", "use": "sig",
     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"}]}'), false, 'the same set');
 SELECT is((SELECT revision FROM tiergate.registry_state()), :before::bigint, 'makes no revision');
-SELECT is(tiergate.store_jwks(:p, '{"keys": []}'), false, 'an empty set');
+SELECT is(tiergate.store_jwks(:p, :attempt, '{"keys": []}'), false, 'an empty set');
 SELECT isnt((SELECT keys FROM tiergate.issuers WHERE id = :p), '[]', 'leaves the last good one');
 SELECT is((SELECT failures FROM tiergate.jwks_state WHERE issuer_id = :p), 1, 'and counts as failure');
-SELECT tiergate.jwks_failed(:p, 'timed out');
+SELECT tiergate.jwks_failed(:p, :attempt, 'timed out');
 SELECT is((SELECT row(failures, error)::text FROM tiergate.jwks_state WHERE issuer_id = :p), '(2,"timed out")', 'as others do');
 SELECT tiergate.put_object('issuer', NULL, 'p', '{"issuer": "https://p", "jwks_uri": "https://p/keys", "leeway": 5}');
 SELECT isnt((SELECT keys FROM tiergate.issuers WHERE id = :p), '[]', 'PUT keeps what was fetched from the same place');
 SELECT tiergate.put_object('issuer', NULL, 'p', '{"issuer": "https://p", "jwks_uri": "https://p/other"}');
 SELECT is((SELECT keys FROM tiergate.issuers WHERE id = :p), '[]', 'but not from another');
-SELECT is((SELECT count(*) FROM tiergate.due_jwks()), 1::bigint, 'which is due at once');
+SELECT is(tiergate.store_jwks(:p, :attempt, '{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "use": "sig",
+    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}'), false, 'a set that was under way from there');
+SELECT is((SELECT keys FROM tiergate.issuers WHERE id = :p), '[]', 'comes too late');
+SELECT attempt AS other FROM tiergate.due_jwks() \gset
+SELECT isnt(:other, :attempt, 'the new place is due at once');
+SELECT tiergate.jwks_failed(:p, :attempt, 'late'), tiergate.jwks_failed(:p, :other, 'timed out');
+SELECT is((SELECT row(failures, error)::text FROM tiergate.jwks_state WHERE issuer_id = :p), '(1,"timed out")', 'and only it is listened to');
+SELECT is((SELECT count(*) FROM tiergate.due_jwks()), 0::bigint, 'the next attempt comes later');
+UPDATE tiergate.jwks_state SET next_at = now() WHERE issuer_id = :p;
+SELECT attempt AS other FROM tiergate.due_jwks() \gset
+UPDATE tiergate.jwks_state SET next_at = now() WHERE issuer_id = :p;
+SELECT tiergate.jwks_failed(:p, :other, 'timed out');
+SELECT is((SELECT count(*) FROM tiergate.due_jwks()), 1::bigint, 'what became due while it was fetched stays so');
 
 SELECT * FROM finish();
