@@ -526,6 +526,12 @@ class Watched(Load):
         return sum(1 for began in list(self.pending.values()) if began[0] and now - began[0] > 0.5)
 
 
+def echo_all(sockets):
+    """That all are open; none is idle for so long that the gateway ends it."""
+    for number, socket in enumerate(sockets):
+        assert socket.echo(str(number)) == str(number)
+
+
 @pytest.mark.parametrize("kind", ["day", "seconds"])
 def test_promote_and_return(shared, own, backend, kind):
     """There and back, twice, under load and with WebSockets: no request fails, and
@@ -546,9 +552,11 @@ def test_promote_and_return(shared, own, backend, kind):
             tenant.load.wait(60)
             move.promote()
             sockets.append(WebSocket(shared.gateway.address, tenant.host))
+            echo_all(sockets)
             tenant.load.wait(60)
             move.back()
             sockets.append(WebSocket(shared.gateway.address, tenant.host))
+            echo_all(sockets)
         tenant.load.wait(60)
         until(lambda: tenant.load.counts["get", 429] > 20, "the limit", 30)
     assert not tenant.load.failed and not tenant.load.wrong, (tenant.load.failed[:3], tenant.load.wrong[:3])
@@ -556,6 +564,6 @@ def test_promote_and_return(shared, own, backend, kind):
     refilled = int((time.monotonic() - began) * limit / 86399) + 1 if kind == "seconds" else 0
     let_in = tenant.load.counts["get", 200] + len(sockets)
     assert limit <= let_in <= limit + refilled, f"{let_in} of {limit}"
-    for number, socket in enumerate(sockets):
-        assert socket.echo(str(number)) == str(number)
+    echo_all(sockets)
+    for socket in sockets:
         socket.close()

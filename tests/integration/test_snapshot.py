@@ -26,8 +26,12 @@ def ready(gateway):
 
 
 def served(gateway, host):
-    """Tenant that serves a host, or slug of the refusal."""
-    response = gateway.request("GET", "/", {"Host": host})
+    """Tenant that serves a host, or slug of the refusal, or "ended": the tenant went
+    while its request was in flight."""
+    try:
+        response = gateway.request("GET", "/", {"Host": host})
+    except wire.Closed:
+        return "ended"
     return (wire.Headers(response.json()["headers"]).get("x-tenant") if response.status == 200
             else response.problem)
 

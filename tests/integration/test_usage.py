@@ -306,7 +306,7 @@ def test_metrics_parse_and_count(platform, onboard):
     assert metrics.get("tiergate_refused_total", reason="unknown-host") == 1
     assert metrics.get("tiergate_refused_total", reason="no-credential") == 1
     assert metrics.get("tiergate_state", state="live") == 1
-    assert metrics.get("tiergate_revision") == platform.database.revision()
+    until(lambda: gateway.metrics().get("tiergate_revision") == platform.database.revision(), "the last revision")
     assert metrics.get("tiergate_zone_tenants") >= 1
     assert 0 < metrics.get("tiergate_zone_used_bytes") < metrics.get("tiergate_zone_size_bytes")
 
