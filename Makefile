@@ -14,7 +14,7 @@ JOBS  ?= 2
 MAKEFLAGS += --no-print-directory
 
 # Goals that must work before anything is configured, or that configure first.
-FRONT = help deps check check-sanitize demo bench fuzz lint format clean
+FRONT = help deps check check-sanitize demo bench fuzz jitter lint format clean
 GOALS = $(or $(MAKECMDGOALS),help)
 
 .PHONY: help all build tests $(FRONT) check-unit check-sql check-fuzz \
@@ -31,6 +31,8 @@ help:
 	@echo 'make check-SUITE        one of: tree unit sql fuzz integration bpf'
 	@echo 'make check-sanitize     unit tests and fuzz corpora under ASan and UBSan'
 	@echo 'make bench              measure against plain nginx and HAProxy, side by side'
+	@echo 'make jitter             integration and bpf with random delays between processes,'
+	@echo '                        JITTER=30,60: 3 % of the calls, 60 ms at most'
 	@echo 'make fuzz               search with libFuzzer, FUZZ_TIME=60 seconds a target'
 	@echo 'make lint, make format  analysers; clang-format'
 	@echo 'make install            below PREFIX of configure, and DESTDIR'
@@ -160,6 +162,7 @@ UNIT_SHARED := $(call objects,$(filter-out tests/unit/test_%,$(wildcard tests/un
 MESHCTL := $(if $(filter yes,$(MESH)),$(BUILD)/tests/meshctl)
 
 TEST_ENV = TIERGATE_BUILD=$(abspath $(BUILD)) PG_BINDIR=$(PG_BINDIR)
+TEST_JITTER = $(if $(JITTER),LD_PRELOAD=$(abspath $(BUILD))/tests/jitter.so JITTER=$(JITTER))
 TEST_NGINX = $(if $(filter yes,$(SANITIZERS)),$(abspath $(BUILD))/bin/nginx,$(NGINX))
 
 tests: $(UNIT) $(REPLAY) $(MESHCTL) ;
@@ -189,14 +192,19 @@ check-fuzz: $(REPLAY)
 check-sql: build
 	@$(TEST_ENV) tests/tools/run-sql $(BUILD)
 
-check-integration: build
-	@$(TEST_ENV) TIERGATE_NGINX=$(TEST_NGINX) \
+check-integration: build $(if $(JITTER),$(BUILD)/tests/jitter.so)
+	@$(TEST_ENV) TIERGATE_NGINX=$(TEST_NGINX) $(TEST_JITTER) \
 	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/integration $(PYTEST_ARGS)
 
 mesh-tools: $(MESHCTL) ;
 
-check-bpf: $(MESHCTL)
-	@$(TEST_ENV) TIERGATE_MESH='$(if $(filter yes,$(MESH)),yes,$(MESH_MISSING))' \
+$(BUILD)/tests/jitter.so: tests/tools/jitter.c
+	@mkdir -p $(@D)
+	@echo '  LD      $@'
+	@$(CC) $(WARN) -std=gnu11 -O2 -shared -fPIC -o $@ $< -ldl
+
+check-bpf: $(MESHCTL) $(if $(JITTER),$(BUILD)/tests/jitter.so)
+	@$(TEST_ENV) TIERGATE_MESH='$(if $(filter yes,$(MESH)),yes,$(MESH_MISSING))' $(TEST_JITTER) \
 	    $(PYTHON) -B -m pytest -p no:cacheprovider -q tests/bpf $(PYTEST_ARGS)
 
 check-tree:
@@ -215,6 +223,13 @@ check:
 	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run,check --deps-only
 	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build tests
 	@tests/tools/check $(BUILD) $(SUITES)
+
+JITTER_USUAL = 30,60
+
+jitter:
+	@./configure --builddir=$(BUILD) --install-deps=build,mesh,run,check --deps-only
+	@$(MAKE) -j$(JOBS) BUILD=$(BUILD) build tests
+	@JITTER=$(or $(JITTER),$(JITTER_USUAL)) tests/tools/check $(BUILD) integration bpf
 
 SANITIZE_SUITES ?= unit fuzz
 
