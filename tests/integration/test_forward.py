@@ -356,7 +356,7 @@ def test_report_is_exact(shared, own, backend):
     assert began * 1000 <= words[hour]["at"] <= ended * 1000 + 1
     assert words[each]["name"] == "" and int(words[each]["key"], 16) > 0
     assert 0 < int(words[each]["level"], 16) <= 4 * UNIT
-    assert shared.gateway.metrics().get("tiergate_handover_reports_total", result="ok") >= 1
+    until(lambda: shared.gateway.metrics().get("tiergate_handover_reports_total", result="ok") >= 1, "the answer")
 
     # it is told, and gone from here: what comes back is all there is
     shared.tell(tenant.forward, handover={"id": 72})

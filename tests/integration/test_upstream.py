@@ -19,7 +19,7 @@ GATEWAY = {"workers": 1, "http": "client_max_body_size 32m;"}
 
 
 def timeouts(**more):
-    return {"connect_ms": 1000, "send_ms": 5000, "read_ms": 5000, **more}
+    return {"connect_ms": 1000, "send_ms": 60000, "read_ms": 60000, **more}
 
 
 

@@ -24,7 +24,7 @@ def document(name, number, revision, port, hosts=None, **more):
                                       "weight": 1}]}],
         "routes": [{"id": number * 100 + 3, "name": "all", "match": {"path": {"type": "prefix", "value": "/"}},
                     "auth": {"mode": "none"}, "backends": [{"upstream": "main", "weight": 1}], "retries": 0,
-                    "timeouts": {"connect_ms": 1000, "send_ms": 5000, "read_ms": 5000}}],
+                    "timeouts": {"connect_ms": 1000, "send_ms": 60000, "read_ms": 60000}}],
         "quotas": [], **more}
 
 
