@@ -51,17 +51,17 @@ class Stream:
         self.ended = threading.Event()
         self.begun = False
         self.registry = registry
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()    # held by a test, it keeps bookmarks back
 
     @property
     def open(self):
         return not self.ended.is_set()
 
     def begin(self, status="200 OK", headers=None):
-        self.begun = True
         lines = {"Content-Type": "application/jsonl", "Transfer-Encoding": "chunked",
                  "Tiergate-Registry": self.registry} if headers is None else headers
         self.raw(f"HTTP/1.1 {status}\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n")
+        self.begun = True       # not before: whoever finds it so may send
 
     def raw(self, data):
         if isinstance(data, str):
@@ -154,10 +154,11 @@ class FakeTenantd:
                 elif target.endswith("/usage"):
                     self.reports.append(json.loads(body))
                 elif target.endswith("/handover"):
+                    status = self.handover_status       # who sees the report may change it
                     self.handovers.append(json.loads(body))
-                    if self.handover_status is None:
+                    if status is None:
                         return
-                    connection.sendall(f"HTTP/1.1 {self.handover_status}\r\nContent-Length: 0\r\n\r\n".encode())
+                    connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
                     continue
                 connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         except OSError:
