@@ -214,7 +214,6 @@ def test_calendar_counts_survive_the_upgrade(platform, gateway):
     """A new binary has new shared memory.  What the old one has counted by then comes
     along with the file, and what it counts while both serve, when it gives the file up:
     nothing is lost, nothing is counted twice."""
-    until(lambda: time.time() % 86400 < 86400 - 60, "midnight", 90)
     tenant = platform.onboard(quotas=[quota(limit=60, window="day")])
     for i in range(2):
         done = counted_on_disk(gateway, tenant)
@@ -302,6 +301,7 @@ def test_large_pages(platform, gateway, tenant, loads):
             gateway.request("GET", "/", [("Host", f"many{i}.example.com")])
         return any(large_pages(pid) >= 2048 for pid in gateway.workers)
     until(mapped, "large pages where tenants are", 60)
+    until(lambda: len(gateway.workers) == gateway.options["workers"], "the end of the old workers")
     assert [threads(pid) for pid in gateway.workers] == [1] * gateway.options["workers"]
     assert [pid for worker in gateway.workers for pid in process.children(worker)] == []
 

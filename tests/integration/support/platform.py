@@ -6,9 +6,10 @@ import json
 
 from . import process, wire
 from .nginx import Gateway
-from .poll import until
+from .poll import no_midnight, until
 
 NUMBERS = itertools.count(1)
+CALENDAR = ("day", "month")     # windows of quotas that begin anew at midnight
 
 
 def upstream(*endpoints, name="main", **more):
@@ -153,6 +154,8 @@ class Platform:
         """Creates a tenant.  Default: one host, everything to the backend without
         authentication, one API key of the consumer "mobile"."""
         name = name or f"t{next(NUMBERS)}"
+        if any(quota.get("window") in CALENDAR for quota in more.get("quotas", ())):
+            no_midnight()
         body = {"name": name,
                 "hosts": [f"{name}.example.com"] if hosts is None else hosts,
                 "upstreams": [upstream(self.backend.main)] if upstreams is None else upstreams,
@@ -231,6 +234,8 @@ class Tenant:
 
     def put(self, collection, name, body, **headers):
         body = {key: value for key, value in body.items() if key != "name"}
+        if body.get("window") in CALENDAR:
+            no_midnight()
         return self.platform.change("PUT", f"{self.path}/{collection}/{name}", body, headers)
 
     def delete(self, collection, name):

@@ -22,6 +22,11 @@ def until(condition, what, timeout=DEADLINE, every=0.005):
         time.sleep(every)
 
 
+def no_midnight(seconds=120):
+    """Waits for it, if it is so close: quotas of days and months begin anew."""
+    until(lambda: time.time() % 86400 < 86400 - seconds, "midnight", seconds + DEADLINE, every=0.1)
+
+
 def holds(condition, what, seconds, every=0.02):
     """Fails as soon as condition is false within the given time."""
     end = time.monotonic() + seconds
