@@ -5,6 +5,7 @@ import collections
 import datetime
 import os
 import re
+import select
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from support import process, wire
 from support.platform import quota, route, upstream
-from support.poll import until
+from support.poll import no_midnight, until
 from support.tokens import Issuer
 
 GATEWAY = {"workers": 4, "locations": """
@@ -73,9 +74,16 @@ def test_refill_after_refusal(onboard):
     """Retry-After is true: not earlier, and then at once."""
     tenant = onboard(quotas=[quota(limit=1, window="2s", burst=1)])
     began = time.monotonic()
-    assert tenant.get().status == 200
-    response = tenant.get()
-    assert response.status == 429
+
+    def refused():
+        """On a slow machine the next may be due when it is asked for."""
+        nonlocal began
+        before = time.monotonic()
+        response = tenant.get()
+        if response.status == 200:
+            began = before
+        return response.status == 429 and response
+    response = until(refused, "a refusal")
     wait = int(response.headers["retry-after"])
     assert 1 <= wait <= 2
     until(lambda: tenant.get().status == 200, "the next one")
@@ -83,6 +91,7 @@ def test_refill_after_refusal(onboard):
 
 
 def test_calendar_windows_say_when_they_end(onboard):
+    no_midnight()
     now = datetime.datetime.now(datetime.timezone.utc)
     midnight = (now + datetime.timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     month = (now.replace(day=1) + datetime.timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0,
@@ -242,6 +251,23 @@ def hold(tenant, count, headers=()):
     return connections
 
 
+def together(tenant, count):
+    """How many of so many requests at the same time are let in."""
+    backend = tenant.platform.backend
+    connections = hold(tenant, count)
+
+    def decided():
+        answered, _, _ = select.select([connection.socket for connection in connections], [], [], 0)
+        return backend.held + len(answered) == count
+    until(decided, "each to be held or refused")
+    backend.release()
+    statuses = [connection.response().status for connection in connections]
+    for connection in connections:
+        connection.close()
+    assert set(statuses) <= {200, 429}, statuses
+    return statuses.count(200)
+
+
 @pytest.fixture
 def parallel(platform, onboard):
     return onboard(quotas=[{"name": "parallel", "metric": "concurrency", "limit": 3}])
@@ -267,9 +293,10 @@ def test_concurrency_is_released_when_clients_leave(platform, parallel):
         assert parallel.get().status == 429
         for connection in connections:
             connection.close()
-        until(lambda: parallel.get().status == 200, "the slots to come back")
+        until(lambda: parallel.get().status == 200, "a slot to come back")
         platform.backend.release()
-        until(lambda: platform.backend.held == 0, "the backend")
+        # each worker finds out for itself which of its clients have left
+        until(lambda: together(parallel, 3) == 3, "all slots to come back")
 
 
 def test_concurrency_is_released_on_errors(platform, onboard):
@@ -290,6 +317,7 @@ def test_concurrency_survives_a_killed_worker(platform, onboard):
     gateway.log.allow(r"exited on signal 9|shared memory zone .* was locked by")
     tenant = onboard(quotas=[{"name": "parallel", "metric": "concurrency", "limit": 4}], gateway=gateway)
     for which in (0, 1):
+        until(lambda: len(gateway.workers) == 2, "two workers")
         connections = hold(tenant, 4)
         until(lambda: platform.backend.held == 4, "four in flight")
         assert tenant.get().status == 429
@@ -305,9 +333,9 @@ def test_concurrency_survives_a_killed_worker(platform, onboard):
             until(lambda: served_or_none(tenant) == (200 if ended else 429), "the dead worker's slots")
         for connection in connections:
             connection.close()
-        until(lambda: served_or_none(tenant) == 200, "all slots")
+        until(lambda: served_or_none(tenant) == 200, "a slot")
         platform.backend.release()
-        until(lambda: platform.backend.held == 0, "the backend")
+        until(lambda: together(tenant, 4) == 4, "all slots")
     platform.retire(gateway)
 
 
@@ -447,6 +475,7 @@ def items(value):
 def test_headers(onboard):
     tenant = onboard(quotas=[quota("minute", limit=60, window="60s", burst=10),
                              quota("day", limit=1000, window="day")])
+    began = time.monotonic()
     response = tenant.get()
     policy, state = items(response.headers["ratelimit-policy"]), items(response.headers["ratelimit"])
     assert policy["minute"]["q"] == "60" and policy["minute"]["w"] == "60"
@@ -455,7 +484,8 @@ def test_headers(onboard):
     assert name == "minute" and values["r"] == "9" and 0 < int(values["t"]) <= 60
 
     for remaining in (8, 7, 6):
-        assert items(tenant.get().headers["ratelimit"])["minute"]["r"] in (str(remaining), str(remaining + 1))
+        left = int(items(tenant.get().headers["ratelimit"])["minute"]["r"])
+        assert remaining <= left <= min(9, remaining + int(time.monotonic() - began) + 1)   # one is refilled each second
     while (response := tenant.get()).status == 200:
         pass
     assert response.problem == "over-quota"
