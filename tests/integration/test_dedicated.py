@@ -2,6 +2,7 @@
 """A gateway of one's own: from the tenant's creation to its removal."""
 
 import contextlib
+import json
 import os
 import pathlib
 import pwd
@@ -16,7 +17,7 @@ import pytest
 
 from conftest import _drop as drop
 from support import process, wire
-from support.platform import Platform, Tenant, route
+from support.platform import Platform, Tenant, route, upstream
 from support.poll import until
 from support.tenantd import Tenantd
 from support.tokens import Issuer
@@ -510,13 +511,17 @@ def test_killed_in_each_state(platform, state):
 
     watcher = threading.Thread(target=watch, args=[tenantd.log.mark()], daemon=True)
     watcher.start()
-    instance = platform.dedicated(**KEYED)
+    # nothing by REST: its answer might be what is killed
+    name = f"killed-{STATES.index(state)}"
+    body = {"name": name, "tier": "dedicated", "hosts": [f"{name}.example.com"], "keys": [{"consumer": "mobile"}],
+            "upstreams": [upstream(platform.backend.main)], **KEYED}
+    made = platform.database.one("SELECT tiergate.onboard(%s::jsonb)", [json.dumps(body)])
+    instance = Instance(platform, Tenant(platform, name, {**body, **made}))
     if state in STATES[2:]:
         instance.settled()
     if state in STATES[2:4]:
         set_plugin(platform, instance, "gzip", '{"level": 2}')
     if state in STATES[4:]:
-        # not by REST: the answer might be what is killed
         platform.psql(f"SELECT tiergate.delete_tenant('{instance.tenant.name}')")
     watcher.join(60)
     assert killed.is_set()

@@ -137,10 +137,13 @@ def test_an_import_through_a_restart(server, database, daemon):
     database.close()
     names = [f"torn-{n}" for n in range(6000)]
     outcome = {}
+    held = database.connect()       # what it has not committed keeps the chunk with that name waiting
+    held.execute("INSERT INTO tiergate.tenants (name) VALUES ('torn-3000')")
     work = threading.Thread(target=lambda: outcome.update(imported(daemon, names)))
     work.start()
     until(lambda: tenants(database, "torn-%"), "the first chunk", 30)
     server.kill9()
+    held.close()
     server.start()
     work.join(120)
     wait_ready(daemon)

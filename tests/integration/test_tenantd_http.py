@@ -13,7 +13,7 @@ from tenantd_fixture import PROBLEM, admin, daemon  # noqa: F401
 
 CONFIG = """
 [http]
-request_timeout = 1s
+request_timeout = 3s
 keepalive_timeout = 3s
 max_header = 8k
 max_body = 64k
@@ -162,12 +162,14 @@ def test_expect(daemon):
 
 
 def test_an_import_may_be_larger_and_only_one_at_a_time(daemon):
-    def head(length):
+    def head(length, more=b""):
         return (b"POST /v1/import HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonl\r\n"
-                b"Content-Length: %d\r\n\r\n" % length)
+                b"Content-Length: %d\r\n%s\r\n" % (length, more))
     line = b'{"name": "large"}\n' + b" " * 1000 + b"\n" * 100000
     with wire.Connection(daemon.socket) as first:
-        first.send(head(len(line)) + line[:10])
+        first.send(head(len(line), b"Expect: 100-continue\r\n"))
+        assert first.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")       # so its head has been read
+        first.send(line[:10])
         with wire.Connection(daemon.socket) as second:
             second.send(head(len(line)) + line)
             answer = second.response()
@@ -197,7 +199,7 @@ def test_slow_requests_have_a_deadline(daemon):
                 pass
             return b"408" in connection.buffer
         until(trickle, "408 Request Timeout", every=0.1)
-    assert time.monotonic() - begin > 0.9
+    assert time.monotonic() - begin > 2.9
     with wire.Connection(daemon.socket) as connection:
         connection.send(post(b'{"na', b"Content-Length: 100"))
         assert refused([connection.response()], 408).problem == "request-timeout"

@@ -82,10 +82,14 @@ def issuer():
     issuer.close()
 
 
-@pytest.fixture(scope="module")
-def registry(daemon, database):
+def allow_http(database):
     """The policy of the registry, which has to allow what the configuration does."""
     database.execute("UPDATE tiergate.settings SET value = 'true' WHERE name = 'jwks.allow_http'")
+
+
+@pytest.fixture(scope="module")
+def registry(daemon, database):
+    allow_http(database)
     return database
 
 
@@ -218,15 +222,17 @@ def test_addresses_that_are_not_public(daemon, registry, request, url):
     until(lambda: "allow_cidrs" in (state(registry, name)[1] or ""), lambda: state(registry, name))
 
 
-def test_names_are_checked_after_resolution(request, database, registry):
+def test_names_are_checked_after_resolution(request, postgres, template):
     """localhost is what it resolves to, whatever it is called."""
+    database = postgres.database(template)      # the other tenantd, which may, must not be the one that fetches
+    allow_http(database)
     daemon = make_daemon(request, database, CONFIG.replace("allow_cidrs = 127.0.0.0/8", ""))
     try:
         put(daemon, "by-name", "http://localhost:1/keys")
-        until(lambda: "loopback" in (state(registry, "by-name")[1] or ""), lambda: state(registry, "by-name"))
+        until(lambda: "loopback" in (state(database, "by-name")[1] or ""), lambda: state(database, "by-name"))
     finally:
-        daemon.rest.request("DELETE", "/v1/issuers/by-name")
         daemon.close()
+        database.close()
 
 
 def test_schemes(daemon, registry):

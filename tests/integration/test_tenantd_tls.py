@@ -43,12 +43,12 @@ request_timeout = 1s
 
 class TlsConnection(wire.Connection):
     def __init__(self, daemon, files, client=None, context=None, version=None):
-        super().__init__(("127.0.0.1", daemon.port_of("https")))
         context = context or ssl.create_default_context(cafile=str(files / "ca.pem"))
         if version:
             context.maximum_version = version
         if client:
             context.load_cert_chain(files / f"{client}.crt", files / f"{client}.key")
+        super().__init__(("127.0.0.1", daemon.port_of("https")))        # the time for the handshake runs from here
         self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
 
 
