@@ -14,7 +14,7 @@ from support.tokens import Key
 from tenantd_fixture import PROBLEM, admin, daemon, routes, token  # noqa: F401
 
 NUMBERS = itertools.count(1)
-UNTIL = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)).isoformat()
+UNTIL = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)).isoformat()
 
 
 @pytest.fixture
