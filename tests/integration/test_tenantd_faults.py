@@ -340,8 +340,8 @@ def test_no_key_to_seal_secrets_with(database, tmp_path):
                             json.dumps({"name": "sealed", "issuers": [{
                                 "name": "i", "issuer": "x", "algorithms": [algorithm], "jwks": {"keys": [jwk]}}]}).encode())
     try:
-        until(lambda: wire.request(f"{tmp_path}/s", "GET", "/v1/readyz", {"Host": "x"}).status == 200
-              if os.path.exists(tmp_path / "s") else False, lambda: log.text)
+        log.wait("is up")       # before, the socket may be there and take nothing
+        until(lambda: wire.request(f"{tmp_path}/s", "GET", "/v1/readyz", {"Host": "x"}).status == 200, lambda: log.text)
         jwk = {"kty": "oct", "kid": "s", "k": base64.urlsafe_b64encode(b"sesame" * 8).rstrip(b"=").decode()}
         answer = post("HS256", jwk)
         assert (answer.status, answer.problem) == (422, "sealing-unavailable")

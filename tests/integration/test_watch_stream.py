@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The watch stream, as docs/reference/watch.md says."""
 
+import concurrent.futures
 import json
 import threading
 import time
@@ -274,7 +275,12 @@ def test_slow_readers_are_dropped_and_others_are_not(impatient, admin, database)
 
 def test_many_streams_share_the_work(daemon, admin):
     streams = [Stream(daemon.socket, f"many{n}") for n in range(30)]
-    lists = [sorted((line["name"], line["object"]["revision"]) for line in stream.list()[0]) for stream in streams]
+
+    def listed(stream):
+        return sorted((line["name"], line["object"]["revision"]) for line in stream.list()[0])
+    # all at once: who is not read for long is dropped
+    with concurrent.futures.ThreadPoolExecutor(len(streams)) as pool:
+        lists = list(pool.map(listed, streams))
     assert all(each == lists[0] for each in lists)
     at = admin.call("POST", "/v1/tenants", {"name": "everybody"})["revision"]
     for stream in streams:
