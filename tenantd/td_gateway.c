@@ -50,6 +50,7 @@ static const char  td_gateway_template[] =
     "    upstream tenants {\n"
     "        tenant_balancer;\n"
     "        keepalive 64;\n"
+    "        keepalive_timeout 30s;\n"
     "    }\n"
     "\n"
     "    server {\n"

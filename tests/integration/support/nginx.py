@@ -38,6 +38,7 @@ http {{
     upstream tenants {{
         tenant_balancer;
         keepalive {keepalive};
+        keepalive_timeout 30s;
     }}
 
     server {{
