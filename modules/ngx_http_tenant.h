@@ -271,6 +271,9 @@ ngx_buf_t *ngx_http_tenant_problem(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
     const ngx_http_tenant_refuse_t *more);
 
+/* Before the configuration is read, in which they may stand. */
+ngx_int_t ngx_http_tenant_add_variables(ngx_conf_t *cf);
+
 /* Has the processor fetch what the request's bearer token would be found by, if it
  * turns out that its route asks for one. */
 void ngx_http_tenant_auth_expect(ngx_http_request_t *r, const tg_block_t *block);
