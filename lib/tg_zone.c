@@ -200,11 +200,8 @@ tg_zone_fetch_block(const tg_block_t *block)
 
 
 void
-tg_zone_fetch_counters(const tg_zone_t *zone, uint64_t offset)
+tg_zone_fetch_counters(const tg_counters_t *counters)
 {
-    const tg_counters_t  *counters;
-
-    counters = tg_zone_ptr(zone, offset);
     __builtin_prefetch(&counters->status[1], 1);
     __builtin_prefetch(&counters->latency[0], 1);
 }

@@ -168,11 +168,11 @@ const tg_block_t *tg_zone_find_issuer(const tg_zone_t *zone, uint64_t id);
 
 /* Has the processor fetch from memory what a request of this route of a pinned
  * block will touch soon, the words of its quotas and the health of its endpoints;
- * counters, by their offset; and a block.  Hints, which change nothing. */
+ * counters; and a block.  Hints, which change nothing. */
 void tg_zone_fetch(const tg_zone_t *zone, const tg_block_t *block,
     const tg_route_t *route);
 void tg_zone_fetch_block(const tg_block_t *block);
-void tg_zone_fetch_counters(const tg_zone_t *zone, uint64_t offset);
+void tg_zone_fetch_counters(const tg_counters_t *counters);
 
 /*
  * Keeps a block readable after the section; inside the section that found it.

@@ -96,12 +96,18 @@ typedef enum {
 } ngx_http_tenant_refusal_e;
 
 
-/* Lives as long as the request's pool; found again after internal redirects. */
+/*
+ * Lives as long as the request's pool; found again after internal redirects.  What
+ * is used when the answer has come is noted here: what the block says is out of
+ * the caches by then.
+ */
 typedef struct {
     ngx_http_request_t  *request;       /* the main request */
     const tg_block_t    *block;         /* pinned; NULL: no tenant found */
     tg_pin_t            *pin;
     const tg_route_t    *route;         /* in block; NULL: none matched */
+    tg_counters_t       *counters;      /* of route; NULL: look there */
+    uint32_t             slot;          /* of block */
 
     /* auth */
     ngx_http_tenant_auth_e  auth;
@@ -123,6 +129,8 @@ typedef struct {
     /* balancer */
     const tg_upstream_t *upstream;      /* chosen */
     const tg_endpoint_t *endpoint;      /* of the last attempt */
+    tg_endpoint_state_t *state;         /* of endpoint */
+    uint32_t            *outstanding;   /* of upstream, while "circuit" */
 
     ngx_http_tenant_refusal_e  refusal;
     ngx_uint_t           refusal_status;

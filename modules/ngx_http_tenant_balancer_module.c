@@ -45,6 +45,7 @@ typedef struct {
     ngx_http_tenant_ctx_t       *ctx;
     tg_zone_t                   *zone;
     const tg_endpoint_t         *endpoint;  /* of the attempt under way */
+    tg_endpoint_state_t         *state;     /* of it */
     ngx_uint_t                   held;      /* counted in its outstanding */
     tg_tried_t                   tried;
     ngx_str_t                    name;
@@ -150,14 +151,9 @@ static tg_random_t  ngx_http_tenant_balancer_random;
 
 
 static uint64_t
-ngx_http_tenant_balancer_circuit(const tg_zone_t *zone,
-    const tg_upstream_t *upstream)
+ngx_http_tenant_balancer_hold(const tg_zone_t *zone, const uint32_t *outstanding)
 {
-    tg_upstream_state_t  *state;
-
-    state = tg_zone_ptr(zone, upstream->state);
-
-    return tg_zone_offset(zone, &state->outstanding) | TG_HOLD_32;
+    return tg_zone_offset(zone, outstanding) | TG_HOLD_32;
 }
 
 
@@ -167,6 +163,7 @@ ngx_http_tenant_balancer_choose(ngx_http_request_t *r,
 {
     uint32_t                               i;
     const tg_backend_t                    *backends;
+    tg_upstream_state_t                   *state;
     const tg_upstream_t                   *upstream;
     ngx_http_tenant_main_conf_t           *tmcf;
     ngx_http_tenant_balancer_main_conf_t  *bmcf;
@@ -198,8 +195,11 @@ ngx_http_tenant_balancer_choose(ngx_http_request_t *r,
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
+    state = tg_zone_ptr(tmcf->zone, upstream->state);
+    ctx->outstanding = &state->outstanding;
+
     if (tg_zone_hold(tmcf->zone, ctx->pin,
-                     ngx_http_tenant_balancer_circuit(tmcf->zone, upstream),
+                     ngx_http_tenant_balancer_hold(tmcf->zone, ctx->outstanding),
                      upstream->max_outstanding)
         != TG_HOLD_OK)
     {
@@ -255,8 +255,8 @@ ngx_http_tenant_balancer_forget(ngx_http_request_t *r,
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
     tg_zone_release(tmcf->zone, ctx->pin,
-                    ngx_http_tenant_balancer_circuit(tmcf->zone,
-                                                     ctx->upstream));
+                    ngx_http_tenant_balancer_hold(tmcf->zone,
+                                                  ctx->outstanding));
     ctx->circuit = 0;
 }
 
@@ -440,17 +440,6 @@ ngx_http_tenant_balancer_route(ngx_http_request_t *r,
 }
 
 
-static uint64_t
-ngx_http_tenant_balancer_outstanding(const ngx_http_tenant_peer_t *tp)
-{
-    tg_endpoint_state_t  *state;
-
-    state = tg_zone_ptr(tp->zone, tp->endpoint->state);
-
-    return tg_zone_offset(tp->zone, &state->outstanding) | TG_HOLD_32;
-}
-
-
 static ngx_int_t
 ngx_http_tenant_balancer_get_peer(ngx_peer_connection_t *pc, void *data)
 {
@@ -474,13 +463,16 @@ ngx_http_tenant_balancer_get_peer(ngx_peer_connection_t *pc, void *data)
 
     tp->endpoint = tg_vec(ctx->block, ctx->upstream->endpoints, tg_endpoint_t)
                    + i;
+    tp->state = tg_zone_ptr(tp->zone, tp->endpoint->state);
     ctx->endpoint = tp->endpoint;
+    ctx->state = tp->state;
 
     ngx_http_tenant_balancer_sockaddr(pc, tp);
 
     /* Without room in the pin (subrequests share it) it goes uncounted. */
     tp->held = tg_zone_hold(tp->zone, ctx->pin,
-                            ngx_http_tenant_balancer_outstanding(tp),
+                            ngx_http_tenant_balancer_hold(tp->zone,
+                                                      &tp->state->outstanding),
                             UINT32_MAX)
                == TG_HOLD_OK;
 
@@ -532,7 +524,8 @@ ngx_http_tenant_balancer_free_peer(ngx_peer_connection_t *pc, void *data,
 
         if (tp->held) {
             tg_zone_release(tp->zone, tp->ctx->pin,
-                            ngx_http_tenant_balancer_outstanding(tp));
+                            ngx_http_tenant_balancer_hold(tp->zone,
+                                                     &tp->state->outstanding));
             tp->held = 0;
         }
 
@@ -570,7 +563,7 @@ ngx_http_tenant_balancer_judge(ngx_peer_connection_t *pc,
     ngx_connection_t     *c;
     tg_endpoint_state_t  *health;
 
-    health = tg_zone_ptr(tp->zone, tp->endpoint->state);
+    health = tp->state;
     status = tp->request->upstream->headers_in.status_n;
 
     if (!ngx_http_tenant_balancer_is_failure(state, status)) {

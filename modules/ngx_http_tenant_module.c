@@ -368,6 +368,7 @@ ngx_http_tenant_find(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
     }
 
     ctx->block = block;
+    ctx->slot = block->slot;
 
     return NGX_OK;
 }

@@ -32,7 +32,7 @@ ngx_http_tenant_quota_body(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     if (length > (off_t) set->body->limit) {
         tg_quota_count_body(set, set->body);
-        tg_zone_touch(set->zone, ctx->block->slot);
+        tg_zone_touch(set->zone, ctx->slot);
 
         if (qlcf->mode == NGX_HTTP_TENANT_QUOTA_DRY_RUN) {
             return NGX_OK;
@@ -143,7 +143,7 @@ ngx_http_tenant_quota_body_was_cut(ngx_http_request_t *r,
 
     set.zone = tmcf->zone;
     tg_quota_count_body(&set, ctx->body_quota);
-    tg_zone_touch(tmcf->zone, ctx->block->slot);
+    tg_zone_touch(tmcf->zone, ctx->slot);
 
     if (ngx_http_tenant_quota_body_detail(r, ctx, &more) != NGX_OK) {
         return NGX_ERROR;

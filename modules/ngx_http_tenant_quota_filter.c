@@ -98,7 +98,6 @@ static ngx_int_t
 ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
 {
     ngx_http_tenant_ctx_t             *ctx;
-    ngx_http_tenant_main_conf_t       *tmcf;
     ngx_http_tenant_quota_loc_conf_t  *qlcf;
 
     if (r != r->main) {
@@ -107,10 +106,17 @@ ngx_http_tenant_quota_header_filter(ngx_http_request_t *r)
 
     ctx = ngx_http_tenant_get_ctx(r);
 
-    if (ctx && ctx->route) {
-        /* the request will soon be counted */
-        tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
-        tg_zone_fetch_counters(tmcf->zone, ctx->route->counters);
+    if (ctx && ctx->counters) {
+        /* the request will soon be counted, and its endpoint judged */
+        tg_zone_fetch_counters(ctx->counters);
+
+        if (ctx->state) {
+            __builtin_prefetch(ctx->state, 1);
+        }
+
+        if (ctx->circuit) {
+            __builtin_prefetch(ctx->outstanding, 1);
+        }
     }
 
     if (ctx == NULL || !ctx->charged || ctx->refusal) {

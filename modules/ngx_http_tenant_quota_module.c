@@ -224,7 +224,7 @@ ngx_http_tenant_quota_charge(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx,
 
     verdict = pin ? tg_quota_check(set, pin, &now, &result) : TG_QUOTA_NO_PIN;
 
-    tg_zone_touch(set->zone, ctx->block->slot);
+    tg_zone_touch(set->zone, ctx->slot);
 
     if (verdict == TG_QUOTA_NO_PIN) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,

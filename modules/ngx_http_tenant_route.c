@@ -113,6 +113,7 @@ ngx_http_tenant_match(ngx_http_request_t *r, ngx_http_tenant_ctx_t *ctx)
     ctx->route = tg_vec(ctx->block, ctx->block->routes, tg_route_t) + index;
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
+    ctx->counters = tg_zone_ptr(tmcf->zone, ctx->route->counters);
     tg_zone_fetch(tmcf->zone, ctx->block, ctx->route);
     tg_hints_learn(tmcf->hints, tmcf->zone, ngx_http_tenant_slot, ctx->block,
                    ctx->route);

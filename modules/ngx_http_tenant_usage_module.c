@@ -144,11 +144,14 @@ ngx_http_tenant_usage_handler(ngx_http_request_t *r)
 
     tmcf = ngx_http_get_module_main_conf(r, ngx_http_tenant_module);
 
-    ngx_http_tenant_usage_add(tg_zone_ptr(tmcf->zone,
-                                          ctx->route ? ctx->route->counters
-                                                     : ctx->block->counters),
-                              &usage);
-    tg_zone_touch(tmcf->zone, ctx->block->slot);
+    if (ctx->counters == NULL) {
+        ctx->counters = tg_zone_ptr(tmcf->zone,
+                                    ctx->route ? ctx->route->counters
+                                               : ctx->block->counters);
+    }
+
+    ngx_http_tenant_usage_add(ctx->counters, &usage);
+    tg_zone_touch(tmcf->zone, ctx->slot);
 
     return NGX_OK;
 }
