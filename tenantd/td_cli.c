@@ -183,6 +183,9 @@ td_cli_connect(const td_config_t *config)
 
     conn = PQconnectdbParams(keys, values, 1);
 
+    /* NULL is fine; what functions the registry was in helps nobody here */
+    PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_NEVER);
+
     if (PQstatus(conn) != CONNECTION_OK) {
         fprintf(stderr, "tenantd: cannot connect: %s", PQerrorMessage(conn));
         PQfinish(conn);
