@@ -279,8 +279,10 @@ ngx_buf_t *ngx_http_tenant_problem(ngx_http_request_t *r,
     ngx_http_tenant_ctx_t *ctx, ngx_http_tenant_refusal_e refusal,
     const ngx_http_tenant_refuse_t *more);
 
-/* Before the configuration is read, in which they may stand. */
+/* Before the configuration is read, in which they may stand: the variables of the
+ * tenant module; those of a table that ends with ngx_http_null_variable. */
 ngx_int_t ngx_http_tenant_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_tenant_add_table(ngx_conf_t *cf, ngx_http_variable_t *table);
 
 /* Has the processor fetch what the request's bearer token would be found by, if it
  * turns out that its route asks for one. */

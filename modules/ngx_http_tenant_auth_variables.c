@@ -63,19 +63,7 @@ static const ngx_str_t  ngx_http_tenant_auth_methods[] = {
 ngx_int_t
 ngx_http_tenant_auth_add_variables(ngx_conf_t *cf)
 {
-    ngx_http_variable_t  *var, *v;
-
-    for (v = ngx_http_tenant_auth_vars; v->name.len; v++) {
-        var = ngx_http_add_variable(cf, &v->name, v->flags);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = v->get_handler;
-        var->data = v->data;
-    }
-
-    return NGX_OK;
+    return ngx_http_tenant_add_table(cf, ngx_http_tenant_auth_vars);
 }
 
 

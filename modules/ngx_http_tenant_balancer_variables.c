@@ -189,16 +189,8 @@ ngx_http_tenant_balancer_upgrades(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_tenant_balancer_add_variables(ngx_conf_t *cf)
 {
-    ngx_http_variable_t  *var, *v;
-
-    for (v = ngx_http_tenant_balancer_vars; v->name.len; v++) {
-        var = ngx_http_add_variable(cf, &v->name, v->flags);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = v->get_handler;
-        var->data = v->data;
+    if (ngx_http_tenant_add_table(cf, ngx_http_tenant_balancer_vars) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     return ngx_http_tenant_balancer_source_add(cf);

@@ -96,9 +96,16 @@ ngx_http_tenant_variable_block(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_tenant_add_variables(ngx_conf_t *cf)
 {
+    return ngx_http_tenant_add_table(cf, ngx_http_tenant_vars);
+}
+
+
+ngx_int_t
+ngx_http_tenant_add_table(ngx_conf_t *cf, ngx_http_variable_t *table)
+{
     ngx_http_variable_t  *var, *v;
 
-    for (v = ngx_http_tenant_vars; v->name.len; v++) {
+    for (v = table; v->name.len; v++) {
         var = ngx_http_add_variable(cf, &v->name, v->flags);
         if (var == NULL) {
             return NGX_ERROR;

@@ -448,8 +448,7 @@ run_slice(target_t *target, unsigned k, uint64_t length)
     slice_t   slice;
     uint64_t  cpu, start, last;
 
-    /* others had the caches meanwhile: a target at work has what it needs of 10,000
-     * tenants there, which takes as many requests a few times over */
+    /* others had the caches meanwhile: a target at work has its own there */
     if (rate == 0) {
         (void) run_requests(target, &slice, WARM_NS);
     }
